@@ -1,0 +1,36 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+OUT ?= demo
+
+.PHONY: demo test thorough golden check clean
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+# The main job on a clip: CLIP=path takes your own, otherwise one is made from two photographs that ship with vvae.
+demo: $(VENV)/ready
+	$(BIN)/vvae demo $(if $(CLIP),--clip $(CLIP),) --out $(OUT)
+
+test: $(VENV)/ready check
+	HYPOTHESIS_PROFILE=$${CI:+ci} $(BIN)/pytest
+
+check: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Long hypothesis profiles and the tests that take minutes.
+thorough: $(VENV)/ready check
+	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest
+
+# Records the small golden outputs, after the parity files have passed.
+golden: $(VENV)/ready
+	$(BIN)/pytest -k parity
+	$(BIN)/python -m tests.golden.record
+
+clean:
+	rm -rf $(VENV) $(OUT)

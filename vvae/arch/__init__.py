@@ -1,0 +1,5 @@
+"""The published architectures, one file each: specs, variants, published names. Data; no module lives here."""
+
+from vvae.arch.iv_vae import iv_vae
+
+__all__ = ["iv_vae"]

@@ -1,0 +1,399 @@
+"""A video autoencoder, as data and as a module: one class for all architectures."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from vvae import checkpoint, reach
+from vvae.context import Context, StreamState, StreamStep, WholeClip, module_names
+from vvae.errors import SpecError, StreamError, VideoError
+from vvae.framing import Fit, Framing, FramingRule, check_clip, fill, legal_frames
+from vvae.gaussian import DiagonalGaussian, PosteriorSpec
+from vvae.layers.layer import join_frames
+from vvae.reach import Reach
+from vvae.scaling import Affine, LatentScaling
+from vvae.signal import Signal
+from vvae.spec import AnyLayer, Spec, at
+
+if TYPE_CHECKING:
+    from vvae.summary import Summary
+
+FORMAT = 1
+T = TypeVar("T")
+
+
+class VideoAutoencoderSpec(Spec):
+    """Everything a video autoencoder is, except its weights. Wiring is checked when it is made.
+
+    `encoder` reads the clip that `framing` describes and gives moments; `decoder` reads latents, half as many channels.
+    """
+
+    format: int = FORMAT
+    name: str
+    encoder: AnyLayer
+    decoder: AnyLayer
+    framing: Framing
+    posterior: PosteriorSpec = PosteriorSpec()
+    latent: LatentScaling = Affine()
+
+    @model_validator(mode="after")
+    def _wiring(self) -> Self:
+        if self.format != FORMAT:
+            raise SpecError(f"spec of format {self.format}; this version of vvae reads format {FORMAT}")
+        self.latent.check(self.latents.channels)
+        with at("decoder"):
+            out, pixels = self.decoder.trace(self.latents), self.pixels
+            if out != pixels:
+                raise SpecError(f"gives {out}, but the pixels are {pixels}")
+        return self
+
+    @property
+    def pixels(self) -> Signal:
+        """The clip that the encoder reads."""
+        return self.framing.pixels
+
+    @cached_property
+    def latents(self) -> Signal:
+        """The latents that the decoder reads."""
+        with at("encoder"):
+            moments = self.encoder.trace(self.pixels)
+            return moments.with_channels(self.posterior.channels(moments.channels))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the spec: of its JSON, or of its tree where a layer has no spec."""
+        try:
+            text = self.to_json()
+        except SpecError:
+            text = str(self)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def build(self) -> VideoAutoencoder:
+        """The model with fresh weights."""
+        return VideoAutoencoder(self)
+
+    def latent_frames(self, frames: int) -> int:
+        """Latent positions in time of a clip of that many frames, filled where it must be."""
+        return self.encoder.frames(self.pixels, self.filled_frames(frames))
+
+    def decoded_frames(self, positions: int) -> int:
+        """Frames that so many latent positions give."""
+        return self.decoder.frames(self.latents, positions) if positions else 0
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """c, t, h, w of the latents of a clip of that size, filled where it must be."""
+        cell = int(self.latents.stride)
+        return self.latents.channels, self.latent_frames(frames), -(-height // cell), -(-width // cell)
+
+    def filled_frames(self, frames: int) -> int:
+        """The smallest number of frames, at least `frames`, that passes through the encoder."""
+        filled = legal_frames(frames, self._encoded, 1, self.framing.lead + self.framing.group)
+        if filled is None:
+            raise VideoError(f"no clip of {frames} frames or slightly more passes through {self.name}")
+        return filled
+
+    def floored_frames(self, frames: int) -> int:
+        """The largest number of frames, at most `frames`, that passes through the encoder; 0 if none does."""
+        return legal_frames(frames, self._encoded, -1, self.framing.lead + self.framing.group) or 0
+
+    def _encoded(self, frames: int) -> int:
+        return self.encoder.frames(self.pixels, frames)
+
+    def filled_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width, each filled to whole latent cells."""
+        cell = int(self.latents.stride)
+        return -(-height // cell) * cell, -(-width // cell) * cell
+
+    def dependency(self, frames: int, direction: Literal["encode", "decode", "reconstruct"] = "reconstruct") -> Reach:
+        """Who depends on whom in time for a clip of that many frames, from the spec alone.
+
+        encode: rows latents, columns source frames. decode: rows frames that come back, columns latents. reconstruct:
+        rows frames that come back, columns source frames. A filled frame counts as the frame that it repeats.
+        """
+        filled = self.filled_frames(frames)
+        encoded = self.encoder.reach(self.pixels, filled)
+        encoded[:, frames - 1] |= encoded[:, frames:].any(1)
+        encoded = encoded[:, :frames]
+        if direction == "encode":
+            return encoded
+        decoded = self.decoder.reach(self.latents, encoded.shape[0])[:frames]
+        return decoded if direction == "decode" else reach.then(encoded, decoded)
+
+    def stream_limit(self, direction: Literal["encode", "decode"]) -> str | None:
+        """The layer that prevents streaming and why; None: it streams."""
+        layer, read = (self.encoder, self.pixels) if direction == "encode" else (self.decoder, self.latents)
+        limit = layer.stream_limit(read)
+        return None if limit is None else f"{direction}r.{limit}"
+
+    def summary(self, size: tuple[int, int, int] = (17, 256, 256)) -> Summary:
+        """Parameters, cost, memory and truths in time for clips of that size (frames, height, width)."""
+        from vvae.summary import summarize
+
+        return summarize(self, size)
+
+
+class VideoAutoencoder(nn.Module):
+    """A model that turns clips into latents and back, whole or in streams. Clips are `b c t h w` in [-1, 1].
+
+    Encoder and decoder follow the dtype of their own parameters; the posterior is float32 or wider.
+    """
+
+    def __init__(self, spec: VideoAutoencoderSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = spec.encoder.build(spec.pixels)
+        self.decoder = spec.decoder.build(spec.latents)
+        self._compiled: dict[str, Any] = {}
+
+    @property
+    def scaling(self) -> LatentScaling:
+        """What a diffusion model should see of the latents: `normalize`, and `restore` back."""
+        return self.spec.latent
+
+    def compile(self, **options: Any) -> VideoAutoencoder:  # type: ignore[override]
+        """A twin that shares the weights and runs compiled: encode, decode and streams. Options as of torch.compile."""
+        twin = copy.copy(self)
+        object.__setattr__(
+            twin, "_compiled", {name: torch.compile(getattr(self, name), **options) for name in ("encoder", "decoder")}
+        )
+        return twin
+
+    def forward(self, x: Tensor, framing: FramingRule = "fill") -> Tensor:
+        """The clip as it comes back, from the mode of its posterior."""
+        return self.decode(self.encode(x, framing=framing))
+
+    def encode(
+        self,
+        x: Tensor,
+        generator: torch.Generator | None = None,
+        noise: Mapping[str, Tensor] | None = None,
+        framing: FramingRule = "fill",
+    ) -> DiagonalGaussian:
+        """The posterior of a clip.
+
+        Layers inside that draw get `noise` by path, or noise drawn with `generator`; without both they take the mode.
+        `framing`: "fill" takes any size, "refuse" only sizes that fit, "published" does as the release did.
+
+        Raises:
+            VideoError: not a clip, or a size that does not fit under "refuse".
+        """
+        check_clip(x, self.spec.pixels.channels)
+        if not x.shape[2]:
+            raise VideoError("a clip of 0 frames has no latents; give at least one frame")
+        x, fit = self._framed(x, framing)
+        x = x.to(_dtype(self.encoder, x.dtype))
+        drawn = noise or (self.draw(x, generator) if generator is not None else {})
+        ctx = WholeClip(names=module_names(self) if drawn else None, noise=drawn)
+        return self.spec.posterior.posterior(self._run("encoder", x, ctx), fit)
+
+    def draw(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The noise that layers of the encoder want for the clip x, by path; drawn before anything runs."""
+        shape = x.shape[2:]
+        drawn = {}
+        for path, want in self.spec.encoder.draws(self.spec.pixels).items():
+            scale = self.spec.pixels.stride / want.stride
+            groups = (shape[0] - self.spec.pixels.lead) // self.spec.pixels.group
+            size = (x.shape[0], want.channels, want.frames(groups), int(shape[1] * scale), int(shape[2] * scale))
+            drawn[f"encoder.{path}"] = torch.randn(size, generator=generator, device=generator.device).to(x)
+        return drawn
+
+    def decode(
+        self, latents: Tensor | DiagonalGaussian, *, frames: int | None = None, size: tuple[int, int] | None = None
+    ) -> Tensor:
+        """The clip of latents (not normalized), or of a posterior: its mode, cropped by its fit.
+
+        `frames` and `size` (height, width) crop what comes back.
+        """
+        z, fit = self._latents(latents)
+        whole = self.spec.decoded_frames(z.shape[2])
+        fit = self._cropped(z, fit, whole, frames, size)
+        return fit.crop(self._run("decoder", z, WholeClip()))
+
+    def encode_chunk(
+        self, x: Tensor, state: StreamState | None = None, *, last: bool = False
+    ) -> tuple[DiagonalGaussian, StreamState]:
+        """The next chunk of a stream: the posterior of what is ready, and the state for the chunk after it.
+
+        A chunk is, from the stream's start, the lead and then whole groups; only the last one may end inside a group.
+
+        Raises:
+            StreamError: a broken group, a state of another model or direction, a layer that cannot stream.
+        """
+        check_clip(x, self.spec.pixels.channels)
+        state = self._opened(state, "encode")
+        seen = state.position + x.shape[2]
+        if last and not seen:
+            raise StreamError("the stream ends without a frame; give at least one")
+        full = self.spec.filled_frames(seen) if seen else 0
+        if full != seen and not last:
+            raise StreamError(
+                f"{seen} frames end inside a group: give {full - seen} more, or fewer, or say last=True "
+                f"(the stream takes {self.spec.pixels.lead} + whole groups of {self.spec.pixels.group})"
+            )
+        true = Fit(0, *x.shape[3:])
+        height, width = self.spec.filled_size(true.height, true.width)
+        x = fill(x, x.shape[2] + full - seen, height, width) if x.shape[2] else x.new_empty(*x.shape[:3], height, width)
+        step = StreamStep(module_names(self), state.tensors, last=last)
+        moments = self._run("encoder", x.to(_dtype(self.encoder, x.dtype)), step)
+        given = state.given + moments.shape[2]
+        end = seen if last else self.spec.decoded_frames(given)
+        fit = Fit(end - self.spec.decoded_frames(state.given), true.height, true.width)
+        after = StreamState(state.digest, "encode", seen, given, step.close())
+        return self.spec.posterior.posterior(moments, fit), after
+
+    def decode_chunk(
+        self,
+        latents: Tensor | DiagonalGaussian,
+        state: StreamState | None = None,
+        *,
+        last: bool = False,
+        frames: int | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> tuple[Tensor, StreamState]:
+        """The frames that are ready after the next latents of a stream, and the state for the chunk after it.
+
+        Of a posterior the mode is decoded and cropped by its fit; `frames` and `size` say the same for plain latents:
+        how many true frames this chunk stands for (fewer than it gives only in the last chunk), and height and width.
+        """
+        z, fit = self._latents(latents, least=0)
+        state = self._opened(state, "decode")
+        seen = state.position + z.shape[2]
+        if last and not seen:
+            raise StreamError("the stream ends without a latent; give at least one")
+        whole = self.spec.decoded_frames(seen) - self.spec.decoded_frames(state.position)
+        fit = self._cropped(z, fit, whole, frames, size)
+        if fit.frames != whole and not last:
+            raise StreamError(f"only the last chunk may be cropped: it stands for {fit.frames} of {whole} frames")
+        step = StreamStep(module_names(self), state.tensors, last=last)
+        video = self._run("decoder", z, step)
+        given = state.given + video.shape[2]
+        video = Fit(video.shape[2] - (whole - fit.frames), fit.height, fit.width).crop(video)
+        return video, StreamState(state.digest, "decode", seen, given, step.close())
+
+    def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[DiagonalGaussian]:
+        """Posteriors of a clip that comes in chunks of any length; waits for one chunk more to know the last."""
+        state: StreamState | None = None
+        for x, last in _whole_groups(chunks, self.spec.pixels):
+            posterior, state = self.encode_chunk(x, state, last=last)
+            yield posterior
+
+    def decode_stream(
+        self,
+        latents: Iterable[Tensor | DiagonalGaussian],
+        *,
+        frames: int | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Iterator[Tensor]:
+        """Frames of latents that come in chunks: posteriors (mode, cropped by their fit), or tensors of any length.
+
+        `frames` and `size` crop what comes of tensors: the frames of the whole clip, height and width.
+        """
+        state: StreamState | None = None
+        for z, last in _with_last(latents):
+            own = frames
+            if frames is not None and isinstance(z, Tensor):
+                before = 0 if state is None else state.position
+                own = frames - self.spec.decoded_frames(before) if last else None
+            video, state = self.decode_chunk(z, state, last=last, frames=own, size=size)
+            yield video
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Weights and spec in one safetensors file, all or nothing."""
+        checkpoint.save_weights(path, self.state_dict(), self.spec.to_json())
+
+    def _run(self, part: Literal["encoder", "decoder"], x: Tensor, ctx: Context) -> Tensor:
+        out: Tensor = self._compiled.get(part, getattr(self, part))(x, ctx)
+        return out
+
+    def _framed(self, x: Tensor, rule: FramingRule) -> tuple[Tensor, Fit]:
+        """The clip as the encoder takes it, and what of it comes back."""
+        true = Fit(*x.shape[2:])
+        if rule == "published":
+            cell = int(self.spec.latents.stride)
+            kept = self.spec.floored_frames(true.frames)
+            return x[:, :, :kept], Fit(kept, true.height // cell * cell, true.width // cell * cell)
+        full = Fit(self.spec.filled_frames(true.frames), *self.spec.filled_size(true.height, true.width))
+        if rule == "refuse" and full != true:
+            low = self.spec.floored_frames(true.frames)
+            frames = " or ".join(str(n) for n in sorted({low, full.frames} - {0}))
+            raise VideoError(
+                f"a clip of {true.frames} x {true.height} x {true.width} (frames, height, width) does not fit; the "
+                f"nearest has {frames} frames of {full.height} x {full.width}; crop it, or take framing='fill'"
+            )
+        return fill(x, full.frames, full.height, full.width), true
+
+    def _latents(self, latents: Tensor | DiagonalGaussian, least: int = 1) -> tuple[Tensor, Fit | None]:
+        z, fit = (latents.mode(), latents.fit) if isinstance(latents, DiagonalGaussian) else (latents, None)
+        want = self.spec.latents.channels
+        if z.ndim != 5 or z.shape[1] != want or z.shape[2] < least:
+            raise VideoError(
+                f"found latents of shape {tuple(z.shape)}; they are `b c t h w` with c = {want}, t >= {least}"
+            )
+        return z.to(_dtype(self.decoder, z.dtype)), fit
+
+    def _cropped(self, z: Tensor, fit: Fit | None, whole: int, frames: int | None, size: tuple[int, int] | None) -> Fit:
+        """What of the decoded clip is kept: by the posterior's fit, or by what the caller says."""
+        cell = int(self.spec.latents.stride)
+        full = Fit(whole, z.shape[3] * cell, z.shape[4] * cell)
+        fit = fit or full
+        kept = Fit(fit.frames if frames is None else frames, *(size or (fit.height, fit.width)))
+        if kept.frames > full.frames or kept.height > full.height or kept.width > full.width:
+            raise VideoError(f"latents of {full} cannot give {kept}; ask for at most what they hold")
+        return kept
+
+    def _opened(self, state: StreamState | None, direction: Literal["encode", "decode"]) -> StreamState:
+        """The state to start from, checked."""
+        if limit := self.spec.stream_limit(direction):
+            raise StreamError(f"this model cannot {direction} a stream: {limit}")
+        digest = self.spec.digest
+        if state is None:
+            return StreamState(digest, direction)
+        if (state.digest, state.direction) != (digest, direction):
+            raise StreamError(
+                f"a state to {state.direction} with spec {state.digest[:8]} does not continue here "
+                f"({direction} with spec {digest[:8]}); start a new stream with state=None"
+            )
+        return state
+
+
+def _dtype(part: nn.Module, default: torch.dtype) -> torch.dtype:
+    return next((p.dtype for p in part.parameters() if p.is_floating_point()), default)
+
+
+def _with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
+    """Every item, and whether it is the last one."""
+    source = iter(items)
+    try:
+        held = next(source)
+    except StopIteration:
+        raise StreamError("the stream holds nothing; give at least one chunk") from None
+    for item in source:
+        yield held, False
+        held = item
+    yield held, True
+
+
+def _whole_groups(chunks: Iterable[Tensor], signal: Signal) -> Iterator[tuple[Tensor, bool]]:
+    """Chunks of any length as the lead and whole groups; what is left over goes with the last one."""
+    seen, left = 0, None
+    ready: Tensor | None = None
+    for chunk in chunks:
+        left = chunk if left is None else join_frames(left, chunk)
+        total = seen + left.shape[2]
+        whole = signal.frames((total - signal.lead) // signal.group) if total >= signal.lead else 0
+        if whole > seen:
+            if ready is not None:
+                yield ready, False
+            ready, left, seen = left[:, :, : whole - seen], left[:, :, whole - seen :], whole
+    if left is None:
+        raise StreamError("the stream holds nothing; give at least one chunk")
+    yield left if ready is None else join_frames(ready, left), True

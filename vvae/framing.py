@@ -1,0 +1,78 @@
+"""Which sizes a model takes, how other sizes are filled, and the record of a clip's true size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from pydantic import Field, PositiveInt
+from torch import Tensor
+from torch.nn import functional as F
+
+from vvae.errors import SpecError, VideoError
+from vvae.layers.layer import split_axis
+from vvae.layers.pad import pad_time
+from vvae.signal import Signal
+from vvae.spec import Spec
+
+FramingRule: TypeAlias = Literal["fill", "refuse", "published"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The true size of a clip: what comes back is cropped to it. Frames, and pixels of height and width."""
+
+    frames: int
+    height: int
+    width: int
+
+    def crop(self, x: Tensor) -> Tensor:
+        return x[:, :, : self.frames, : self.height, : self.width]
+
+
+class Framing(Spec):
+    """The clip at the pixels: `lead` frames that stand alone, then groups of `group`.
+
+    Which sizes fit is derived from the layers; nothing here repeats it.
+    """
+
+    channels: PositiveInt = 3
+    lead: int = Field(0, ge=0)
+    group: PositiveInt = 1
+
+    @property
+    def pixels(self) -> Signal:
+        return Signal(channels=self.channels, lead=self.lead, group=self.group)
+
+
+def legal_frames(frames: int, passes: Callable[[int], int], step: Literal[-1, 1], within: int) -> int | None:
+    """The nearest number of frames at or beyond `frames` that passes, going by `step`; None if none is `within`."""
+    for n in range(frames, frames + step * (within + 1), step):
+        if n < 1:
+            return None
+        try:
+            passes(n)
+        except SpecError:
+            continue
+        return n
+    return None
+
+
+def fill(x: Tensor, frames: int, height: int, width: int) -> Tensor:
+    """The clip at a larger size: its last frame, row and column are repeated at the end."""
+    add_h, add_w = height - x.shape[3], width - x.shape[4]
+    if add_h or add_w:
+        folded = F.pad(x.flatten(1, 2), (0, add_w, 0, add_h), mode="replicate")
+        x = split_axis(folded, 1, *x.shape[1:3])
+    return pad_time(x, 0, frames - x.shape[2], "replicate") if frames > x.shape[2] else x
+
+
+def check_clip(x: Tensor, channels: int) -> None:
+    """VideoError unless x is `b c t h w` with that many channels and at least one pixel."""
+    if x.ndim != 5 or x.shape[1] != channels:
+        raise VideoError(f"found shape {tuple(x.shape)}; a clip is `b c t h w` with c = {channels}")
+    if not x.is_floating_point():
+        raise VideoError(f"found {x.dtype}; convert the clip to floating point first (pixels to [-1, 1])")
+    if min(x.shape[3:]) < 1:
+        raise VideoError(f"found frames of {x.shape[3]} x {x.shape[4]} pixels; each side must have at least one")

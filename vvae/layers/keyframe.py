@@ -1,0 +1,156 @@
+"""Keyframes: the lead and the first frame of every group, apart from the frames between them.
+
+`KeyframeSplit` and `KeyframeMerge` undo each other: `merge(split(x)) == x`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Literal
+
+from torch import Tensor, cat, nn
+
+from vvae import reach
+from vvae.context import WHOLE_CLIP, Context
+from vvae.errors import SpecError
+from vvae.layers.compose import CompositeSpec
+from vvae.layers.layer import join_frames, split_axis
+from vvae.reach import Reach
+from vvae.signal import Signal
+from vvae.spec import AnyLayer, LayerSpec, at
+
+
+class KeyframeSplit(nn.Module):
+    """`b c lead+n*group h w` -> keyframes `b c lead+n h w` and the frames between `b c n*(group-1) h w`."""
+
+    def __init__(self, group: int, lead: int = 1) -> None:
+        super().__init__()
+        self.group, self.lead = group, lead
+
+    def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> tuple[Tensor, Tensor]:
+        lead = self.lead if x.shape[2] and ctx.recall(self) is None else 0
+        if x.shape[2]:
+            ctx.keep(self, x[:, :, :0])  # the mark that the lead has passed
+        groups = split_axis(x[:, :, lead:], 2, (x.shape[2] - lead) // self.group, self.group)
+        return join_frames(x[:, :, :lead], groups[:, :, :, 0]), groups[:, :, :, 1:].flatten(2, 3)
+
+
+class KeyframeMerge(nn.Module):
+    """Keyframes `b c lead+n h w` and the frames between `b c n*(group-1) h w` -> `b c lead+n*group h w`."""
+
+    def __init__(self, group: int, lead: int = 1) -> None:
+        super().__init__()
+        self.group, self.lead = group, lead
+
+    def forward(self, frames: tuple[Tensor, Tensor], ctx: Context = WHOLE_CLIP) -> Tensor:
+        key, between = frames
+        lead = self.lead if key.shape[2] and ctx.recall(self) is None else 0
+        if key.shape[2]:
+            ctx.keep(self, key[:, :, :0])
+        count = key.shape[2] - lead
+        inner = split_axis(between, 2, count, self.group - 1)
+        groups = cat([key[:, :, lead:].unsqueeze(3), inner], 3).flatten(2, 3)
+        return join_frames(key[:, :, :lead], groups)
+
+
+class BetweenKeyframes(KeyframeSplit):
+    """`b c lead+n*group h w` -> the frames between keyframes, `b c n*(group-1) h w`."""
+
+    def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:  # type: ignore[override]
+        return super().forward(x, ctx)[1]
+
+
+class BetweenKeyframesSpec(LayerSpec):
+    """The frames between keyframes."""
+
+    kind: Literal["between_keyframes"] = "between_keyframes"
+
+    def trace(self, signal: Signal) -> Signal:
+        if signal.group < 2:
+            raise SpecError(f"groups of {signal.group} have no frames between keyframes")
+        return signal.with_time(lead=0, group=signal.group - 1)
+
+    def build(self, signal: Signal) -> BetweenKeyframes:
+        return BetweenKeyframes(signal.group, signal.lead)
+
+    def reach(self, signal: Signal, frames: int) -> Reach:
+        self.frames(signal, frames)
+        numbers = range(signal.lead, frames)
+        return reach.same_frame(frames)[[t for t in numbers if (t - signal.lead) % signal.group]]
+
+    def halo(self, signal: Signal) -> Fraction:
+        return Fraction(0)
+
+
+class KeyframeBranches(nn.Module):
+    """The layer `keyframe` makes the keyframes out of the keyframes, `between` the others out of the whole clip."""
+
+    def __init__(self, keyframe: nn.Module, between: nn.Module, *, group: int, lead: int = 1) -> None:
+        super().__init__()
+        self.keyframe, self.between = keyframe, between
+        self.split, self.merge = KeyframeSplit(group, lead), KeyframeMerge(group, lead)
+
+    def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
+        keys, _ = self.split(x, ctx)
+        pictures: Tensor = self.merge((self.keyframe(keys, ctx), self.between(x, ctx)), ctx)
+        return pictures
+
+
+class KeyframeBranchesSpec(CompositeSpec):
+    """`keyframe` makes the keyframes out of the keyframes, `between` the other frames out of the whole clip.
+
+    Each is computed only where it is kept. Both must give as many frames as they stand for, and hold none back.
+    Source: the two heads of IV-VAE's decoder.
+    """
+
+    kind: Literal["keyframe_branches"] = "keyframe_branches"
+    keyframe: AnyLayer
+    between: AnyLayer
+
+    def inputs(self, signal: Signal) -> Iterator[tuple[str, LayerSpec, Signal]]:
+        yield "keyframe", self.keyframe, signal.with_time(group=1)
+        yield "between", self.between, signal
+
+    def trace(self, signal: Signal) -> Signal:
+        if signal.group < 2:
+            raise SpecError(f"groups of {signal.group} have no frames between keyframes")
+        given = self.trace_children(signal)
+        key, between = given["keyframe"], given["between"]
+        wanted = {
+            "keyframe": key.with_time(lead=signal.lead, group=1),
+            "between": key.with_time(lead=0, group=signal.group - 1),
+        }
+        for name, want in wanted.items():
+            with at(name):
+                if given[name] != want:
+                    raise SpecError(f"gives {given[name]}, but {want} is needed beside the other branch")
+        return between.with_time(lead=signal.lead, group=signal.group)
+
+    def frames(self, signal: Signal, frames: int) -> int:
+        self.whole_groups(signal, frames)
+        return frames
+
+    def build(self, signal: Signal) -> KeyframeBranches:
+        return KeyframeBranches(**self.build_children(signal), group=signal.group, lead=signal.lead)
+
+    def reach(self, signal: Signal, frames: int) -> Reach:
+        groups = self.whole_groups(signal, frames)
+        keys = [t for t in range(frames) if t < signal.lead or (t - signal.lead) % signal.group == 0]
+        others = [t for t in range(frames) if t not in set(keys)]
+        seen = reach.same_frame(frames)
+        seen[keys] = reach.then(seen[keys], self.keyframe.reach(signal.with_time(group=1), signal.lead + groups))
+        seen[others] = self.between.reach(signal, frames)
+        return seen
+
+    def stream_limit(self, signal: Signal) -> str | None:
+        limit = super().stream_limit(signal)
+        if limit is None and self._looks_ahead(signal):
+            limit = "a branch that looks past its group holds frames back, and keyframes cannot wait for it"
+        return limit
+
+    def _looks_ahead(self, signal: Signal) -> bool:
+        """Whether a frame of the second group matters to what the first group gives."""
+        one, two = signal.frames(1), signal.frames(2)
+        seen = self.reach(signal, two)
+        return bool(seen[:one, one:].any())

@@ -1,0 +1,60 @@
+"""The contract of a layer, and the folding of frames into the batch."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vvae.context import WHOLE_CLIP, Context
+
+
+class Layer(nn.Module):
+    """`forward(x, ctx=WHOLE_CLIP)` for x of shape `b c t h w`.
+
+    The contract: the outputs for the chunks of a stream, one after the other, are the output for the whole clip.
+    A subclass gives `run`, which never sees zero frames, and `shape` where channels or size change. A layer that holds
+    frames back until later ones have come sets `holds_back` and gets empty chunks too.
+    """
+
+    holds_back: ClassVar[bool] = False
+
+    def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
+        if x.shape[2] == 0 and not self.holds_back:
+            return self.empty(x)
+        return self.run(x, ctx)
+
+    def run(self, x: Tensor, ctx: Context) -> Tensor:
+        raise NotImplementedError
+
+    def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        """Channels, height and width of what comes out."""
+        return channels, height, width
+
+    def empty(self, x: Tensor) -> Tensor:
+        """Zero frames of what comes out for x."""
+        channels, height, width = self.shape(x.shape[1], x.shape[3], x.shape[4])
+        return x.new_empty(x.shape[0], channels, 0, height, width)
+
+
+def split_axis(x: Tensor, axis: int, *sizes: int) -> Tensor:
+    """One axis as several: `split_axis(x, 1, 2, c)` is `b (2 c) ...` -> `b 2 c ...`."""
+    split: Tensor = x.unflatten(axis, sizes)
+    return split
+
+
+def fold_frames(x: Tensor) -> Tensor:
+    """`b c t h w` -> `(b t) c h w`; a view where x is channels-last."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def unfold_frames(x: Tensor, batch: int) -> Tensor:
+    """`(b t) c h w` -> `b c t h w`; undoes `fold_frames`."""
+    return split_axis(x, 0, batch, x.shape[0] // batch).transpose(1, 2)
+
+
+def join_frames(*parts: Tensor) -> Tensor:
+    """Clips one after the other in time; no copy where only one has frames."""
+    filled = [part for part in parts if part.shape[2]]
+    return torch.cat(filled, 2) if len(filled) > 1 else (filled or parts)[0]

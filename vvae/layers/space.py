@@ -1,0 +1,191 @@
+"""Changes of size in space, and the reordering of channels."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal
+
+from einops import rearrange
+from pydantic import PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vvae.context import Context
+from vvae.errors import SpecError
+from vvae.layers.layer import Layer, fold_frames, split_axis, unfold_frames
+from vvae.signal import Signal
+from vvae.spec import FrameLayerSpec
+
+
+class SpatialDownsample(Layer, nn.Conv2d):
+    """Per frame: zeros to the right and below, then a convolution with a stride of `factor`.
+
+    Shapes: `b in_channels t h w` -> `b out_channels t h//factor w//factor`, for kernel = factor + 1.
+    Source: the downsampling of Stable Diffusion's VAE, used by IV-VAE, OD-VAE and TAE.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, *, factor: int = 2) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride=factor)
+        self.after = kernel - factor
+
+    def run(self, x: Tensor, ctx: Context) -> Tensor:
+        padded = F.pad(fold_frames(x), (0, self.after, 0, self.after))
+        return unfold_frames(nn.Conv2d.forward(self, padded), x.shape[0])
+
+    def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        factor = self.stride[0]
+        return self.out_channels, height // factor, width // factor
+
+
+class SpatialDownsampleSpec(FrameLayerSpec):
+    """Per frame: zeros to the right and below, then a convolution with a stride of `factor`."""
+
+    kind: Literal["spatial_downsample"] = "spatial_downsample"
+    channels: PositiveInt
+    kernel: PositiveInt = 3
+    factor: PositiveInt = 2
+
+    def trace(self, signal: Signal) -> Signal:
+        if self.kernel < self.factor:
+            raise SpecError(f"kernel {self.kernel} skips cells at a stride of {self.factor}; it must be as large")
+        return signal.with_channels(self.channels).with_stride(signal.stride * self.factor)
+
+    def build(self, signal: Signal) -> SpatialDownsample:
+        return SpatialDownsample(signal.channels, self.channels, self.kernel, factor=self.factor)
+
+    def halo(self, signal: Signal) -> Fraction:
+        return Fraction(self.kernel - self.factor)
+
+
+class SpatialUpsample(Layer, nn.Conv2d):
+    """Per frame: every cell `factor` x `factor` times, then a convolution with zero padding (odd kernel).
+
+    Shapes: `b in_channels t h w` -> `b out_channels t factor*h factor*w`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, *, factor: int = 2) -> None:
+        super().__init__(in_channels, out_channels, kernel, padding=kernel // 2)
+        self.factor = factor
+
+    def run(self, x: Tensor, ctx: Context) -> Tensor:
+        large = F.interpolate(fold_frames(x), scale_factor=self.factor, mode="nearest-exact")
+        return unfold_frames(nn.Conv2d.forward(self, large), x.shape[0])
+
+    def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        return self.out_channels, height * self.factor, width * self.factor
+
+
+class SpatialUpsampleSpec(FrameLayerSpec):
+    """Per frame: every cell `factor` x `factor` times, then a convolution."""
+
+    kind: Literal["spatial_upsample"] = "spatial_upsample"
+    channels: PositiveInt
+    kernel: PositiveInt = 3
+    factor: PositiveInt = 2
+
+    def trace(self, signal: Signal) -> Signal:
+        if self.kernel % 2 == 0:
+            raise SpecError(f"kernel {self.kernel} is even, so the size would not be a multiple; take an odd kernel")
+        return signal.with_channels(self.channels).with_stride(signal.stride / self.factor)
+
+    def build(self, signal: Signal) -> SpatialUpsample:
+        return SpatialUpsample(signal.channels, self.channels, self.kernel, factor=self.factor)
+
+    def halo(self, signal: Signal) -> Fraction:
+        return Fraction(self.kernel // 2, self.factor)
+
+
+class SpaceToDepth(Layer):
+    """`b c t (h factor) (w factor)` -> `b (c factor factor) t h w`; the row inside the cell before the column."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def run(self, x: Tensor, ctx: Context) -> Tensor:
+        y = rearrange(x, "b c t (h p) (w q) -> b t h w c p q", p=self.factor, q=self.factor)
+        return y.flatten(4).permute(0, 4, 1, 2, 3)
+
+    def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        return channels * self.factor**2, height // self.factor, width // self.factor
+
+
+class SpaceToDepthSpec(FrameLayerSpec):
+    """Cells of `factor` x `factor` pixels become channels. Undone by `depth_to_space`."""
+
+    kind: Literal["space_to_depth"] = "space_to_depth"
+    factor: PositiveInt
+
+    def trace(self, signal: Signal) -> Signal:
+        out = signal.with_channels(signal.channels * self.factor**2)
+        return out.with_stride(signal.stride * self.factor)
+
+    def build(self, signal: Signal) -> SpaceToDepth:
+        return SpaceToDepth(self.factor)
+
+    def halo(self, signal: Signal) -> Fraction:
+        return Fraction(self.factor - 1)
+
+
+class DepthToSpace(Layer):
+    """`b (c factor factor) t h w` -> `b c t (h factor) (w factor)`; undoes `SpaceToDepth`."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def run(self, x: Tensor, ctx: Context) -> Tensor:
+        y = rearrange(x, "b (c p q) t h w -> b t (h p) (w q) c", p=self.factor, q=self.factor)
+        return y.permute(0, 4, 1, 2, 3)
+
+    def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        return channels // self.factor**2, height * self.factor, width * self.factor
+
+
+class DepthToSpaceSpec(FrameLayerSpec):
+    """Channels become cells of `factor` x `factor` pixels."""
+
+    kind: Literal["depth_to_space"] = "depth_to_space"
+    factor: PositiveInt
+
+    def trace(self, signal: Signal) -> Signal:
+        channels, rest = divmod(signal.channels, self.factor**2)
+        if rest:
+            raise SpecError(f"{signal.channels} channels are no multiple of {self.factor} x {self.factor} pixels")
+        return signal.with_channels(channels).with_stride(signal.stride / self.factor)
+
+    def build(self, signal: Signal) -> DepthToSpace:
+        return DepthToSpace(self.factor)
+
+    def halo(self, signal: Signal) -> Fraction:
+        return Fraction(0)
+
+
+class ChannelInterleave(Layer):
+    """`b (outer inner c) t h w` -> `b (inner outer c) t h w`: the first share of every part, then the second"""
+
+    def __init__(self, outer: int, inner: int) -> None:
+        super().__init__()
+        self.outer, self.inner = outer, inner
+
+    def run(self, x: Tensor, ctx: Context) -> Tensor:
+        return split_axis(x, 1, self.outer, self.inner, -1).transpose(1, 2).flatten(1, 3)
+
+
+class ChannelInterleaveSpec(FrameLayerSpec):
+    """The first share of each of `outer` parts of the channels, then the second, ... up to `inner` shares."""
+
+    kind: Literal["channel_interleave"] = "channel_interleave"
+    outer: PositiveInt
+    inner: PositiveInt
+
+    def trace(self, signal: Signal) -> Signal:
+        if signal.channels % (self.outer * self.inner):
+            raise SpecError(f"{signal.channels} channels are not {self.outer} parts of {self.inner} equal shares")
+        return signal
+
+    def build(self, signal: Signal) -> ChannelInterleave:
+        return ChannelInterleave(self.outer, self.inner)
+
+    def halo(self, signal: Signal) -> Fraction:
+        return Fraction(0)

@@ -1,0 +1,89 @@
+"""Loading a model by name or from a file; the state of a stream in a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vvae import checkpoint
+from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.context import StreamState
+from vvae.errors import CheckpointError, SpecError
+from vvae.spec import nearest
+
+_HERE = Path(__file__).parent
+
+
+def embedded() -> dict[str, Path]:
+    """The models that ship with the package: name -> file."""
+    return {file.stem: file for file in sorted(_HERE.glob("*.safetensors"))}
+
+
+def load(name: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> VideoAutoencoder:
+    """A model by the name of one that ships with vvae, or from a file that `save` wrote, in evaluation mode.
+
+    Weights are float32 where the file holds half precision, unless `dtype` says otherwise.
+
+    Raises:
+        CheckpointError: no such model or file, or a file that is not whole; names what is missing or misshapen.
+    """
+    models = embedded()
+    path = models.get(str(name), Path(name))
+    if not path.exists() and path.suffix != ".safetensors":
+        raise CheckpointError(f"model {nearest(str(name), models)}; or give the path of a .safetensors file")
+    text, tensors = checkpoint.load_weights(path)
+    try:
+        spec = VideoAutoencoderSpec.from_json(text)
+    except SpecError as error:
+        raise CheckpointError(f"{path}: its spec cannot be used: {error}") from None
+    with torch.device("meta"):
+        model = spec.build()
+    wanted = model.state_dict()
+    checkpoint.match({k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in tensors.items()}, str(path))
+    model.load_state_dict({k: _wide(v) for k, v in tensors.items()}, assign=True)
+    return (model if dtype is None else model.to(dtype)).eval()
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
+def save_state(state: StreamState, path: str | os.PathLike[str]) -> None:
+    """The state of a stream in one safetensors file, all or nothing."""
+    tensors = {f"{layer}/{i}": t.detach() for layer, kept in state.tensors.items() for i, t in enumerate(kept)}
+    about = {"direction": state.direction, "given": state.given, "layers": sorted(state.tensors)}
+    metadata = {
+        "vvae.position": str(state.position),
+        "vvae.spec_sha256": state.digest,
+        "vvae.stream": json.dumps(about),
+        "vvae.sha256": checkpoint.digest(tensors),
+    }
+    checkpoint.write_file(path, tensors, metadata)
+
+
+def load_state(path: str | os.PathLike[str]) -> StreamState:
+    """The state of a stream that `save_state` wrote.
+
+    Raises:
+        CheckpointError: not such a file, or one that is not whole.
+    """
+    tensors, metadata = checkpoint.read_file(path)
+    try:
+        about = json.loads(metadata["vvae.stream"])
+        position, digest = int(metadata["vvae.position"]), metadata["vvae.spec_sha256"]
+        whole = metadata["vvae.sha256"] == checkpoint.digest(tensors)
+    except (KeyError, ValueError):
+        raise CheckpointError(f"{path}: holds no state of a stream; give a file that save_state wrote") from None
+    if not whole:
+        raise CheckpointError(f"{path}: its tensors are not those that were saved; save the state again")
+    kept = {layer: tuple(_numbered(tensors, layer)) for layer in about["layers"]}
+    return StreamState(digest, about["direction"], position, about["given"], kept)
+
+
+def _numbered(tensors: dict[str, Tensor], layer: str) -> list[Tensor]:
+    numbers = sorted(int(name.rpartition("/")[2]) for name in tensors if name.rpartition("/")[0] == layer)
+    return [tensors[f"{layer}/{i}"] for i in numbers]

@@ -1,0 +1,1 @@
+"""Released checkpoints: their tensor names as tables (`table`), tensors there and back (`renames`)."""

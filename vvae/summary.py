@@ -1,0 +1,177 @@
+"""What a model costs and what is true of it in time, from its spec alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.cost import flops, peak_bytes
+from vvae.reach import group_numbers
+from vvae.signal import Signal
+
+Direction: TypeAlias = Literal["encode", "decode"]
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """Encoder or decoder. Groups are counted at the pixels; `history` in frames at the pixels.
+
+    `look_ahead` are the groups after a frame's own on which it depends, `history` the frames before its own group;
+    None: the whole clip. `limit` names the layer that prevents streaming.
+    """
+
+    parameters: int
+    flops: int
+    stages: Mapping[str, int]
+    group_causal: bool
+    look_ahead: int | None
+    history: int | None
+    limit: str | None
+    state_bytes: int | None
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A model for clips of `size` (frames, height, width). Printed, it is a page that a person can read.
+
+    `positions`: pixels per latent position; `numbers`: numbers of the clip per number of its latents.
+    """
+
+    name: str
+    size: tuple[int, int, int]
+    latent_shape: tuple[int, int, int, int]
+    positions: Fraction
+    numbers: Fraction
+    lead: int
+    group: int
+    encode: PartSummary
+    decode: PartSummary
+
+    @property
+    def parameters(self) -> int:
+        return self.encode.parameters + self.decode.parameters
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings, for JSON."""
+        return {**asdict(self), "positions": float(self.positions), "numbers": float(self.numbers)}
+
+    def __str__(self) -> str:
+        t, h, w = self.size
+        lines = [
+            f"{self.name}: {self.parameters:,} parameters",
+            f"clip {t} x {h} x {w} -> latents {' x '.join(map(str, self.latent_shape))} (c t h w)",
+            f"compression: {float(self.positions):.4g} pixels a position, {float(self.numbers):.4g} numbers a number",
+            f"in time: lead {self.lead}, groups of {self.group}",
+        ]
+        for name, part in (("encode", self.encode), ("decode", self.decode)):
+            lines += [f"{name}:", *(f"  {line}" for line in _lines(part))]
+        return "\n".join(lines)
+
+
+def _lines(part: PartSummary) -> list[str]:
+    sees = "the whole clip" if part.history is None else f"{part.history} frames back"
+    ahead = "to the end" if part.look_ahead is None else f"{part.look_ahead} groups ahead"
+    causal = "group causal" if part.group_causal else "not group causal"
+    state = "" if part.state_bytes is None else f", state {part.state_bytes / 2**20:.2f} MiB"
+    return [
+        f"{part.parameters:,} parameters, {part.flops / 1e9:,.2f} GFLOP, peak {part.peak_bytes / 2**20:,.1f} MiB",
+        f"{causal}; sees {sees}, {ahead}",
+        f"streams{state}" if part.limit is None else f"does not stream: {part.limit}",
+        *(f"{name:<12} {count / 1e9:>12,.2f} GFLOP" for name, count in part.stages.items()),
+    ]
+
+
+def summarize(spec: VideoAutoencoderSpec, size: tuple[int, int, int]) -> Summary:
+    """See `VideoAutoencoderSpec.summary`; everything is counted on the meta device, in float32."""
+    frames, height, width = size
+    with torch.device("meta"):
+        model = spec.build()
+        clip = torch.zeros(1, spec.pixels.channels, frames, height, width)
+    with torch.no_grad():
+        latents = model.encode(clip).mode()
+    shape = spec.latent_shape(frames, height, width)
+    pixels = Fraction(spec.pixels.group, spec.latents.group) * spec.latents.stride**2
+    return Summary(
+        name=spec.name,
+        size=size,
+        latent_shape=shape,
+        positions=pixels,
+        numbers=pixels * spec.pixels.channels / shape[0],
+        lead=spec.pixels.lead,
+        group=spec.pixels.group,
+        encode=_part(model, "encode", clip),
+        decode=_part(model, "decode", latents),
+    )
+
+
+def _part(model: VideoAutoencoder, direction: Direction, x: Tensor) -> PartSummary:
+    run = model.encode if direction == "encode" else model.decode
+    module = model.encoder if direction == "encode" else model.decoder
+    counted = flops(lambda: run(x))
+    root = type(module).__name__
+    limit = model.spec.stream_limit(direction)
+    history, look_ahead = _sight(model.spec, direction)
+    return PartSummary(
+        parameters=sum(p.numel() for p in module.parameters()),
+        flops=counted["Global"],
+        stages={name: counted.get(f"{root}.{name}", 0) for name, _ in module.named_children()},
+        group_causal=look_ahead == 0,
+        look_ahead=look_ahead,
+        history=history,
+        limit=limit,
+        state_bytes=_state_bytes(model, direction, x) if limit is None else None,
+        peak_bytes=peak_bytes(lambda: run(x)),
+    )
+
+
+def _state_bytes(model: VideoAutoencoder, direction: Direction, x: Tensor) -> int:
+    """What a stream keeps of frames of that size, after lead and two groups (from then on it does not grow)."""
+    spec = model.spec
+    signal = spec.pixels if direction == "encode" else spec.latents
+    chunk = x.new_empty(*x.shape[:2], signal.frames(2), *x.shape[3:])
+    with torch.no_grad():
+        step = model.encode_chunk if direction == "encode" else model.decode_chunk
+        return step(chunk)[1].bytes
+
+
+def _sight(spec: VideoAutoencoderSpec, direction: Direction) -> tuple[int | None, int | None]:
+    """Frames of history before a frame's own group, and groups seen after it, at the pixels; None: the whole clip.
+
+    Read from longer and longer clips, until doubling the clip changes nothing.
+    """
+    found = _sight_in(spec, direction, 8)
+    for groups in (16, 32, 64, 128):
+        longer = _sight_in(spec, direction, groups)
+        if longer == found:
+            return found
+        found = longer
+    return None, None if found[1] else 0
+
+
+def _sight_in(spec: VideoAutoencoderSpec, direction: Direction, groups: int) -> tuple[int, int]:
+    """The same for a clip of so many groups."""
+    frames = spec.pixels.frames(groups)
+    rows, columns = np.nonzero(spec.dependency(frames, direction))
+    video = np.arange(frames)
+    if direction == "encode":
+        own, seen = _first_frames(spec, spec.latents, spec.latent_frames(frames))[rows], video[columns]
+    else:
+        own = _first_frames(spec, spec.pixels, frames)[rows]
+        seen = _first_frames(spec, spec.latents, spec.latent_frames(frames))[columns]
+    ahead = group_numbers(frames, spec.pixels.lead, spec.pixels.group)
+    return int((own - seen).max()), int((ahead[seen] - ahead[own]).max())
+
+
+def _first_frames(spec: VideoAutoencoderSpec, signal: Signal, count: int) -> NDArray[np.int64]:
+    """The first frame, at the pixels, of the group of each of `count` frames or latent positions."""
+    number = group_numbers(count, signal.lead, signal.group)
+    return np.where(number < 0, 0, spec.pixels.lead + number * spec.pixels.group)
