@@ -12,7 +12,9 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 # The main job on a clip: CLIP=path takes your own, otherwise one is made from two photographs that ship with vvae.
 demo: $(VENV)/ready
-	$(BIN)/vvae demo $(if $(CLIP),--clip $(CLIP),) --out $(OUT)
+	mkdir -p $(OUT) && rm -rf $(OUT)/result
+	$(if $(CLIP),,$(BIN)/vvae demo-clip $(OUT)/clip.mp4)
+	$(BIN)/vvae reconstruct $(or $(CLIP),$(OUT)/clip.mp4) --out $(OUT)/result
 
 test: $(VENV)/ready check
 	HYPOTHESIS_PROFILE=$${CI:+ci} $(BIN)/pytest

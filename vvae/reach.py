@@ -52,7 +52,8 @@ def group_causal(frames: int, lead: int, group: int, *, before: int, after: int)
     """A frame sees `before` frames back, and `after` frames ahead as far as they are of its own group."""
     number = group_numbers(frames, lead, group)
     ahead = window(frames, before=0, after=after) & (number[:, None] == number[None, :])
-    return np.logical_or(window(frames, before=before, after=0), ahead)
+    seen: Reach = window(frames, before=before, after=0) | ahead
+    return seen
 
 
 def fold(frames: int, factor: int, seen: int | None = None) -> Reach:

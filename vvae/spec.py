@@ -6,9 +6,18 @@ import difflib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import Annotated, Any, ClassVar, Self, get_args
+from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeAlias, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SerializeAsAny,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import PydanticSerializationError
 from torch import nn
 
 from vvae.errors import SpecError
@@ -34,13 +43,13 @@ def at(name: str) -> Iterator[None]:
 class Spec(BaseModel):
     """A frozen piece of data; unknown keys are errors, and so is everything that `trace` finds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
     def __init__(self, **fields: Any) -> None:
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise _as_spec_error(error) from None
+            raise _as_spec_error(error, type(self)) from None
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -52,10 +61,21 @@ class Spec(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise _as_spec_error(error) from None
+            raise _as_spec_error(error, cls) from None
 
     def to_json(self) -> str:
-        return self.model_dump_json(exclude_defaults=False)
+        """The spec as text, from which `from_json` makes an equal one.
+
+        Raises:
+            SpecError: a layer inside cannot be written; led by its path.
+        """
+        try:
+            return self.model_dump_json()
+        except PydanticSerializationError as error:
+            for name, child in self.children().items():
+                with at(name):
+                    child.to_json()
+            raise SpecError(f"cannot be saved: {_short(str(error))}; a spec holds plain data only") from None
 
     def replace(self, **fields: Any) -> Self:
         """A copy with other field values, validated like any new spec."""
@@ -88,10 +108,10 @@ class Spec(BaseModel):
         return {name: getattr(self, name) for name in type(self).model_fields}
 
     def _with_child(self, name: str, layer: LayerSpec) -> Self:
-        if name in type(self).model_fields:
-            return self.replace(**{name: layer})
-        owner = next(k for k, v in self._fields().items() if isinstance(v, Mapping) and name in v)
-        return self.replace(**{owner: {**getattr(self, owner), name: layer}})
+        for owner, layers in self._fields().items():
+            if isinstance(layers, Mapping) and name in layers:
+                return self.replace(**{owner: {**layers, name: layer}})
+        return self.replace(**{name: layer})
 
     def __str__(self) -> str:
         return "\n".join(_tree(self, "", 0))
@@ -100,22 +120,37 @@ class Spec(BaseModel):
         return str(self)
 
 
-def _as_spec_error(error: ValidationError) -> SpecError:
-    """One line for what pydantic found first; an error of ours keeps its path."""
+def _as_spec_error(error: ValidationError, owner: type[Spec]) -> SpecError:
+    """One line for what pydantic found first; an error of ours is led by the path to the layer that it is about."""
     first = error.errors()[0]
+    loc = [str(part) for part in first["loc"]]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, SpecError):
-        return cause
-    where = ".".join(str(part) for part in first["loc"])
-    found = "" if first["type"] in ("missing", "json_invalid") else f" (found {first['input']!r})"
-    return SpecError(f"{where}: {first['msg']}{found}" if where else f"{first['msg']}{found}")
+        return SpecError(cause.message, (*_path(loc, owner), *cause.path))
+    if first["type"] == "extra_forbidden":
+        return SpecError(f"field {nearest(loc[-1], owner.model_fields)}")
+    where = "".join(f"{part}: " for part in [".".join(loc)] if part)
+    found = "" if first["type"] in ("missing", "json_invalid") else f" (found {_short(repr(first['input']))})"
+    return SpecError(f"{where}{_short(first['msg'])}{found}")
+
+
+def _path(loc: list[str], owner: type[Spec]) -> list[str]:
+    """A place in the data as a path of layers: the field that holds layers by name is no step of it."""
+    by_name = len(loc) > 1 and get_origin(owner.model_fields[loc[0]].annotation) is dict
+    return loc[1:2] if by_name else loc[:1]
+
+
+def _short(text: str) -> str:
+    """One line of at most 120 letters."""
+    line = " ".join(text.split())
+    return line if len(line) <= 120 else f"{line[:117]}..."
 
 
 def _tree(spec: Spec, name: str, depth: int) -> Iterator[str]:
     children = spec.children()
     owned = {k for k, v in spec._fields().items() if isinstance(v, LayerSpec | Mapping)}
     shown = [
-        f"{key}={value!r}"
+        f"{key}={' '.join(repr(value).split())}"
         for key, value in spec._fields().items()
         if key not in owned | {"kind"} and value != type(spec).model_fields[key].default
     ]
@@ -207,9 +242,9 @@ def _resolve(value: Any) -> Any:
     """A layer from its JSON form: `kind` names the class."""
     if isinstance(value, LayerSpec) or not isinstance(value, Mapping):
         return value
-    kind = value.get("kind")
+    kind = str(value.get("kind"))
     if kind not in LayerSpec.kinds:
-        raise SpecError(f"kind {nearest(str(kind), LayerSpec.kinds)}; import the module that defines it")
+        raise SpecError(f"kind {nearest(kind, LayerSpec.kinds)}; import the module that defines it")
     return LayerSpec.kinds[kind].model_validate(dict(value))
 
 
@@ -217,10 +252,40 @@ AnyLayer = Annotated[SerializeAsAny[LayerSpec], BeforeValidator(_resolve)]
 """The type of a field that holds a layer of any kind."""
 
 
-def layer_from_json(text: str) -> LayerSpec:
-    """The layer spec of whatever kind that `to_json` wrote."""
-    return _Holder.from_json(f'{{"layer": {text}}}').layer
+class NamedLayers(dict[str, LayerSpec]):
+    """Layers by name, read-only. Equal where names, layers and their order are; hashable."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mapping) and list(self.items()) == list(other.items())
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self.items()))
+
+    def __reduce__(self) -> tuple[type[NamedLayers], tuple[dict[str, LayerSpec]]]:
+        return NamedLayers, (dict(self),)
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("the layers of a spec are frozen; make a new spec with replace_at or replace")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
 
-class _Holder(Spec):
-    layer: AnyLayer
+Layers: TypeAlias = Annotated[dict[str, AnyLayer], AfterValidator(NamedLayers)]
+"""The type of a field that holds layers by name, in order."""
+
+_ANY_LAYER: TypeAdapter[LayerSpec] = TypeAdapter(AnyLayer)
+
+
+def layer_from_json(text: str | bytes) -> LayerSpec:
+    """The layer spec of whatever kind that `to_json` wrote.
+
+    Raises:
+        SpecError: as `Spec.from_json`.
+    """
+    try:
+        return _ANY_LAYER.validate_json(text)
+    except ValidationError as error:
+        raise _as_spec_error(error, LayerSpec) from None

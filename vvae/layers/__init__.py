@@ -10,16 +10,13 @@ from vvae.layers.compose import (
     CompositeSpec,
     LoneFrames,
     LoneFramesSpec,
-    OpaqueSpec,
     Parallel,
     ParallelSpec,
-    PerFrame,
     PerPart,
     PerPartSpec,
     Residual,
     ResidualSpec,
     chain,
-    opaque,
     parallel,
     per_part,
 )
@@ -41,6 +38,7 @@ from vvae.layers.keyframe import (
 )
 from vvae.layers.layer import Layer
 from vvae.layers.norm import ChannelRMSNorm, ChannelRMSNormSpec, SiLU, SiLUSpec
+from vvae.layers.opaque import OpaqueSpec, PerFrame, opaque
 from vvae.layers.pad import CausalPad, TimePad, pad_time
 from vvae.layers.space import (
     ChannelInterleave,

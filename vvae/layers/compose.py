@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from copy import deepcopy
 from fractions import Fraction
-from typing import Any, Literal
+from functools import wraps
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field, field_serializer
+from pydantic import Field
 from torch import Tensor, cat, nn
 
 from vvae import reach
 from vvae.context import WHOLE_CLIP, Context, WholeClip
 from vvae.errors import SpecError
-from vvae.layers.layer import Layer, fold_frames, join_frames, unfold_frames
+from vvae.layers.layer import fold_frames, join_frames, unfold_frames
 from vvae.reach import Reach
 from vvae.signal import Signal
-from vvae.spec import AnyLayer, LayerSpec, at
+from vvae.spec import AnyLayer, Layers, LayerSpec, at
+
+S = TypeVar("S", bound=LayerSpec)
+TAKEN = frozenset(dir(nn.Module()))
+"""What nn.Module calls its own: no layer can have such a name."""
+
+
+def once(trace: Callable[[S, Signal], Signal]) -> Callable[[S, Signal], Signal]:
+    """What `trace` found for a signal is remembered with the spec, so that a deep tree is not traced over and over."""
+
+    @wraps(trace)
+    def traced(self: S, signal: Signal) -> Signal:
+        known = self.__dict__.setdefault("_traced", {})
+        if signal not in known:
+            known[signal] = trace(self, signal)
+        given: Signal = known[signal]
+        return given
+
+    return traced
+
+
+def own_layers(module: nn.Module) -> dict[str, nn.Module]:
+    """The layers of a module by name; unlike `named_children`, one that stands twice is there twice."""
+    return {name: layer for name, layer in module._modules.items() if layer is not None}
 
 
 class CompositeSpec(LayerSpec):
@@ -47,7 +70,7 @@ class CompositeSpec(LayerSpec):
         given = {}
         for name, child, read in self.inputs(signal):
             with at(name):
-                if not name.isidentifier() or hasattr(nn.Module, name):
+                if not name.isidentifier() or name in TAKEN:
                     raise SpecError(f"{name!r} cannot name a layer; use an identifier that nn.Module does not have")
                 given[name] = child.trace(read)
         return given
@@ -80,7 +103,7 @@ class Chain(nn.Module):
             self.add_module(name, layer)
 
     def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
-        for layer in self.children():
+        for layer in own_layers(self).values():
             x = layer(x, ctx)
         return x
 
@@ -89,11 +112,12 @@ class ChainSpec(CompositeSpec):
     """`layers` one after the other; a layer's path is its name, without a step for the chain's field."""
 
     kind: Literal["chain"] = "chain"
-    layers: dict[str, AnyLayer]
+    layers: Layers
 
     def inputs(self, signal: Signal) -> Iterator[tuple[str, LayerSpec, Signal]]:
         return _one_after_the_other(self.layers, signal)
 
+    @once
     def trace(self, signal: Signal) -> Signal:
         return next(reversed(self.trace_children(signal).values()), signal)
 
@@ -164,7 +188,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
         y = x
-        for name, layer in self.named_children():
+        for name, layer in own_layers(self).items():
             if name != "shortcut":
                 y = layer(y, ctx)
         short = x if self.shortcut is None else self.shortcut(x, ctx)
@@ -176,7 +200,7 @@ class ResidualSpec(CompositeSpec):
     """`layers` one after the other, plus `shortcut`."""
 
     kind: Literal["residual"] = "residual"
-    layers: dict[str, AnyLayer]
+    layers: Layers
     shortcut: AnyLayer | None = None
 
     def inputs(self, signal: Signal) -> Iterator[tuple[str, LayerSpec, Signal]]:
@@ -191,6 +215,7 @@ class ResidualSpec(CompositeSpec):
         ]
         return None if None in halos else max(h for h in halos if h is not None)
 
+    @once
     def trace(self, signal: Signal) -> Signal:
         self.trace_children(signal)
         if "shortcut" in self.layers:
@@ -226,7 +251,7 @@ class Parallel(nn.Module):
             self.add_module(name, branch)
 
     def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
-        parts = [branch(x, ctx) for branch in self.children()]
+        parts = [branch(x, ctx) for branch in own_layers(self).values()]
         return cat(align(ctx, self, parts), 1)
 
 
@@ -235,7 +260,7 @@ class PerPart(Parallel):
 
     def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
         shares = x.chunk(len(self._modules), 1)
-        parts = [branch(share, ctx) for branch, share in zip(self.children(), shares, strict=True)]
+        parts = [branch(share, ctx) for branch, share in zip(own_layers(self).values(), shares, strict=True)]
         return cat(align(ctx, self, parts), 1)
 
 
@@ -243,12 +268,13 @@ class ParallelSpec(CompositeSpec):
     """Branches that all read the whole input; their channels are joined in order."""
 
     kind: Literal["parallel"] = "parallel"
-    branches: dict[str, AnyLayer] = Field(min_length=1)
+    branches: Layers = Field(min_length=1)
 
     def inputs(self, signal: Signal) -> Iterator[tuple[str, LayerSpec, Signal]]:
         for name, branch in self.branches.items():
             yield name, branch, signal
 
+    @once
     def trace(self, signal: Signal) -> Signal:
         given = self.trace_children(signal)
         _agree(given, lambda end: end.with_channels(0), "branches may differ in channels only")
@@ -308,7 +334,7 @@ class AfterLead(nn.Module):
             lead, rest = x[:, :, : self.lead], x[:, :, self.lead :]
             if self.on_lead is not None:
                 lead = self.on_lead(lead, ctx)
-        for name, layer in self.named_children():
+        for name, layer in own_layers(self).items():
             if name != "on_lead":
                 rest = layer(rest, ctx)
         return join_frames(lead, rest) if lead.shape[2] else rest
@@ -318,7 +344,7 @@ class AfterLeadSpec(CompositeSpec):
     """`layers` for the groups; the lead frames go through `on_lead`, or pass by as they are."""
 
     kind: Literal["after_lead"] = "after_lead"
-    layers: dict[str, AnyLayer]
+    layers: Layers
     on_lead: AnyLayer | None = None
 
     def inputs(self, signal: Signal) -> Iterator[tuple[str, LayerSpec, Signal]]:
@@ -330,10 +356,11 @@ class AfterLeadSpec(CompositeSpec):
         lead, rest = (branch.halo(read) for branch, read in self._branches(signal))
         return None if lead is None or rest is None else max(lead, rest)
 
+    @once
     def trace(self, signal: Signal) -> Signal:
         self.trace_children(signal)
-        if "on_lead" in self.layers:
-            raise SpecError("'on_lead' names the layer for the lead; choose another name")
+        if taken := {"on_lead", "lead"} & self.layers.keys():
+            raise SpecError(f"{min(taken)!r} names the lead's own; choose another name for the layer")
         lead, rest = (branch.trace(read) for branch, read in self._branches(signal))
         if signal.lead:
             _agree(
@@ -367,8 +394,10 @@ class LoneFrames(Chain):
     """`layers` for every frame as a clip of its own: each frame is a lead without groups."""
 
     def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
-        frames = fold_frames(x).unsqueeze(2)
-        alone = super().forward(frames, WholeClip(content=ctx.content))
+        own = WholeClip(content=ctx.content)
+        if not x.shape[2]:
+            return super().forward(x, own)
+        alone = super().forward(fold_frames(x).unsqueeze(2), own)
         return unfold_frames(alone.squeeze(2), x.shape[0])
 
 
@@ -376,13 +405,16 @@ class LoneFramesSpec(CompositeSpec):
     """`layers` for every frame as a clip of its own."""
 
     kind: Literal["lone_frames"] = "lone_frames"
-    layers: dict[str, AnyLayer]
+    layers: Layers
 
     def inputs(self, signal: Signal) -> Iterator[tuple[str, LayerSpec, Signal]]:
         return _one_after_the_other(self.layers, signal.with_time(lead=1))
 
+    @once
     def trace(self, signal: Signal) -> Signal:
         self.trace_children(signal)
+        if super().draws(signal):
+            raise SpecError("a layer that draws cannot stand among lone frames; take a chain")
         end = ChainSpec(layers=self.layers).trace(signal.with_time(lead=1))
         if end.lead != 1:
             raise SpecError(f"a lone frame must stay one frame, but {end.lead} come out")
@@ -398,8 +430,6 @@ class LoneFramesSpec(CompositeSpec):
         return reach.same_frame(frames)
 
     def draws(self, signal: Signal) -> dict[str, Signal]:
-        if super().draws(signal):
-            raise SpecError("a layer that draws cannot stand among lone frames")
         return {}
 
     def stream_limit(self, signal: Signal) -> str | None:
@@ -407,63 +437,3 @@ class LoneFramesSpec(CompositeSpec):
 
     def halo(self, signal: Signal) -> Fraction | None:
         return ChainSpec(layers=self.layers).halo(signal.with_time(lead=1))
-
-
-class PerFrame(Layer):
-    """A module for images (`b c h w`) on every frame of a clip.
-
-    >>> PerFrame(nn.Conv2d(3, 8, 3, padding=1))(torch.zeros(2, 3, 5, 16, 16)).shape
-    torch.Size([2, 8, 5, 16, 16])
-    """
-
-    holds_back = True  # an unknown module says nothing of its output's shape: let it see the empty batch
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def run(self, x: Tensor, ctx: Context) -> Tensor:
-        if x.shape[2]:
-            return unfold_frames(self.module(fold_frames(x)), x.shape[0])
-        one: Tensor = self.module(x.new_zeros(x.shape[0], x.shape[1], *x.shape[3:]))
-        return one.unsqueeze(2)[:, :, :0]
-
-
-class OpaqueSpec(LayerSpec):
-    """A module without a spec. It gives `channels` channels and as many frames as it gets; it cannot be saved.
-
-    `sees(frames)` states its reach. The module is copied at every build.
-    """
-
-    kind: Literal["opaque"] = "opaque"
-    module: nn.Module
-    channels: int = Field(gt=0)
-    sees: Callable[[int], Reach]
-    streams: bool = False
-
-    def trace(self, signal: Signal) -> Signal:
-        return signal.with_channels(self.channels)
-
-    def build(self, signal: Signal) -> nn.Module:
-        return deepcopy(self.module)
-
-    def reach(self, signal: Signal, frames: int) -> Reach:
-        return self.sees(frames)
-
-    def stream_limit(self, signal: Signal) -> str | None:
-        return None if self.streams else "a module without a spec, not said to stream"
-
-    @field_serializer("module", "sees")
-    def _refuse(self, value: object) -> None:
-        raise SpecError(f"{type(self.module).__name__} has no spec, so it cannot be saved; write a LayerSpec for it")
-
-
-def opaque(
-    module: nn.Module,
-    channels: int,
-    *,
-    reach: Callable[[int], Reach] = reach.same_frame,
-    streams: bool = False,
-) -> OpaqueSpec:
-    """A module without a spec, of shape `b c t h w` to `b channels t h w`; `reach(frames)` says what it sees."""
-    return OpaqueSpec(module=module, channels=channels, sees=reach, streams=streams)

@@ -13,7 +13,16 @@ from torch.nn import functional as F
 from vvae import reach
 from vvae.context import Context
 from vvae.errors import SpecError
-from vvae.layers.layer import Layer, fold_frames, join_frames, split_axis, unfold_frames
+from vvae.layers.layer import (
+    Layer,
+    blank_frame,
+    channels_first,
+    channels_last,
+    fold_frames,
+    join_frames,
+    split_axis,
+    unfold_frames,
+)
 from vvae.layers.pad import CausalPad, PadMode
 from vvae.reach import Reach
 from vvae.signal import Signal
@@ -207,6 +216,9 @@ class GroupCausalConv3d(Layer, nn.Conv3d):
         self.past = max(0, self.behind - skip)  # frames that a group sees of what came before it
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
+        if self.kernel_size[0] == 1 and not self.skip:  # every frame by itself
+            y = F.conv2d(fold_frames(x), self.weight.squeeze(2), self.bias, padding=self.padding[1:])
+            return unfold_frames(y, x.shape[0])
         kept = ctx.recall(self)
         first = kept is None
         lead, rest = (x[:, :, : self.lead], x[:, :, self.lead :]) if first else (x[:, :, :0], x)
@@ -222,8 +234,8 @@ class GroupCausalConv3d(Layer, nn.Conv3d):
 
     def _history(self, x: Tensor, lead: Tensor) -> Tensor:
         """The `past` frames in front of the first group."""
-        front = x[:, :, :1] if self.before == "replicate" else x.new_zeros(x[:, :, :1].shape)
-        history = join_frames(front.expand(-1, -1, self.past, -1, -1), lead)
+        front = x[:, :, :1] if self.before == "replicate" else blank_frame(x)
+        history = join_frames(front[:, :, :0], *[front] * self.past, lead)
         return history[:, :, history.shape[2] - self.past :]
 
     def _alone(self, lead: Tensor) -> Tensor:
@@ -238,13 +250,13 @@ class GroupCausalConv3d(Layer, nn.Conv3d):
         count, start = frames // self.group, self.skip - self.behind  # start < 0: frames of earlier groups
         length = self.group - self.skip + self.behind + self.ahead
         taps = x.new_empty(batch, count, length, height, width, channels)
-        inside = split_axis(x.permute(0, 2, 3, 4, 1), 1, count, self.group)[:, :, max(start, 0) :]
+        inside = split_axis(channels_last(x), 1, count, self.group)[:, :, max(start, 0) :]
         taps[:, :, self.past : length - self.ahead] = inside
         taps[:, :, length - self.ahead :] = 0
         for slot in range(self.past):
             self._fill_past(taps[:, :, slot], x, history, self.past - slot)
         y = F.conv3d(
-            taps.flatten(0, 1).permute(0, 4, 1, 2, 3), self.weight, self.bias, padding=self.padding
+            channels_first(taps.flatten(0, 1)), self.weight, self.bias, padding=self.padding
         )  # (b n) c group-skip h w
         return split_axis(y, 0, batch, count).permute(0, 2, 1, 3, 4, 5).flatten(2, 3)
 
@@ -253,9 +265,9 @@ class GroupCausalConv3d(Layer, nn.Conv3d):
         count = taps.shape[1]
         early = min(-(-back // self.group), count)  # groups that start less than `back` frames into x
         old = history[:, :, self.past - back :: self.group][:, :, :early]
-        taps.narrow(1, 0, early).copy_(old.permute(0, 2, 3, 4, 1))
+        taps.narrow(1, 0, early).copy_(channels_last(old))
         new = x[:, :, early * self.group - back :: self.group][:, :, : count - early]
-        taps.narrow(1, early, count - early).copy_(new.permute(0, 2, 3, 4, 1))
+        taps.narrow(1, early, count - early).copy_(channels_last(new))
 
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         return self.out_channels, height, width

@@ -14,8 +14,8 @@ from torch import Tensor, cat, nn
 from vvae import reach
 from vvae.context import WHOLE_CLIP, Context
 from vvae.errors import SpecError
-from vvae.layers.compose import CompositeSpec
-from vvae.layers.layer import join_frames, split_axis
+from vvae.layers.compose import CompositeSpec, once
+from vvae.layers.layer import channels_first, channels_last, join_frames, split_axis
 from vvae.reach import Reach
 from vvae.signal import Signal
 from vvae.spec import AnyLayer, LayerSpec, at
@@ -32,8 +32,9 @@ class KeyframeSplit(nn.Module):
         lead = self.lead if x.shape[2] and ctx.recall(self) is None else 0
         if x.shape[2]:
             ctx.keep(self, x[:, :, :0])  # the mark that the lead has passed
-        groups = split_axis(x[:, :, lead:], 2, (x.shape[2] - lead) // self.group, self.group)
-        return join_frames(x[:, :, :lead], groups[:, :, :, 0]), groups[:, :, :, 1:].flatten(2, 3)
+        groups = split_axis(channels_last(x)[:, lead:], 1, (x.shape[2] - lead) // self.group, self.group)
+        keyframes = join_frames(x[:, :, :lead], channels_first(groups[:, :, 0]))
+        return keyframes, channels_first(groups[:, :, 1:].flatten(1, 2))
 
 
 class KeyframeMerge(nn.Module):
@@ -48,10 +49,9 @@ class KeyframeMerge(nn.Module):
         lead = self.lead if key.shape[2] and ctx.recall(self) is None else 0
         if key.shape[2]:
             ctx.keep(self, key[:, :, :0])
-        count = key.shape[2] - lead
-        inner = split_axis(between, 2, count, self.group - 1)
-        groups = cat([key[:, :, lead:].unsqueeze(3), inner], 3).flatten(2, 3)
-        return join_frames(key[:, :, :lead], groups)
+        inner = split_axis(channels_last(between), 1, key.shape[2] - lead, self.group - 1)
+        groups = cat([channels_last(key)[:, lead:].unsqueeze(2), inner], 2).flatten(1, 2)
+        return join_frames(key[:, :, :lead], channels_first(groups))
 
 
 class BetweenKeyframes(KeyframeSplit):
@@ -112,6 +112,7 @@ class KeyframeBranchesSpec(CompositeSpec):
         yield "keyframe", self.keyframe, signal.with_time(group=1)
         yield "between", self.between, signal
 
+    @once
     def trace(self, signal: Signal) -> Signal:
         if signal.group < 2:
             raise SpecError(f"groups of {signal.group} have no frames between keyframes")
@@ -144,13 +145,10 @@ class KeyframeBranchesSpec(CompositeSpec):
         return seen
 
     def stream_limit(self, signal: Signal) -> str | None:
-        limit = super().stream_limit(signal)
-        if limit is None and self._looks_ahead(signal):
-            limit = "a branch that looks past its group holds frames back, and keyframes cannot wait for it"
-        return limit
-
-    def _looks_ahead(self, signal: Signal) -> bool:
-        """Whether a frame of the second group matters to what the first group gives."""
-        one, two = signal.frames(1), signal.frames(2)
-        seen = self.reach(signal, two)
-        return bool(seen[:one, one:].any())
+        if limit := super().stream_limit(signal):
+            return limit
+        for name, child, read in self.inputs(signal):
+            first = child.trace(read).frames(1)
+            if child.reach(read, read.frames(2))[:first, read.frames(1) :].any():
+                return f"{name}: looks past its group, so it holds frames back, and the other branch cannot wait"
+        return None

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vvae.context import Context
 from vvae.errors import StreamError
-from vvae.layers.layer import Layer, join_frames
+from vvae.layers.layer import Layer, blank_frame, join_frames
 
 PadMode: TypeAlias = Literal["replicate", "zero"]
 
@@ -21,9 +21,8 @@ def pad_time(x: Tensor, before: int, after: int, mode: PadMode) -> Tensor:
     """
     first, last = x[:, :, :1], x[:, :, -1:]
     if mode == "zero":
-        first, last = first.new_zeros(first.shape), last.new_zeros(last.shape)
-    front, back = first.expand(-1, -1, before, -1, -1), last.expand(-1, -1, after, -1, -1)
-    return join_frames(front, x, back)
+        first = last = blank_frame(x)
+    return join_frames(*[first] * before, x, *[last] * after)
 
 
 class TimePad(Layer):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vvae.context import Context
 from vvae.errors import SpecError
-from vvae.layers.layer import Layer, fold_frames, split_axis, unfold_frames
+from vvae.layers.layer import Layer, channels_first, channels_last, fold_frames, split_axis, unfold_frames
 from vvae.signal import Signal
 from vvae.spec import FrameLayerSpec
 
@@ -104,7 +104,7 @@ class SpaceToDepth(Layer):
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
         y = rearrange(x, "b c t (h p) (w q) -> b t h w c p q", p=self.factor, q=self.factor)
-        return y.flatten(4).permute(0, 4, 1, 2, 3)
+        return channels_first(y.flatten(4))
 
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         return channels * self.factor**2, height // self.factor, width // self.factor
@@ -136,7 +136,7 @@ class DepthToSpace(Layer):
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
         y = rearrange(x, "b (c p q) t h w -> b t (h p) (w q) c", p=self.factor, q=self.factor)
-        return y.permute(0, 4, 1, 2, 3)
+        return channels_first(y)
 
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         return channels // self.factor**2, height * self.factor, width * self.factor
@@ -169,7 +169,8 @@ class ChannelInterleave(Layer):
         self.outer, self.inner = outer, inner
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
-        return split_axis(x, 1, self.outer, self.inner, -1).transpose(1, 2).flatten(1, 3)
+        shares = split_axis(channels_last(x), 4, self.outer, self.inner, -1)
+        return channels_first(shares.transpose(4, 5).flatten(4))
 
 
 class ChannelInterleaveSpec(FrameLayerSpec):

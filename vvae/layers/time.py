@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vvae import reach
 from vvae.context import Context
 from vvae.errors import SpecError
-from vvae.layers.layer import Layer, join_frames, split_axis
+from vvae.layers.layer import Layer, channels_first, channels_last, join_frames, split_axis
 from vvae.reach import Reach
 from vvae.signal import Signal
 from vvae.spec import LayerSpec
@@ -108,8 +108,7 @@ class TemporalRepeat(Layer):
         self.factor = factor
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
-        # by way of `b t h w c`, so that the memory stays channels-last
-        return x.permute(0, 2, 3, 4, 1).repeat_interleave(self.factor, 1).permute(0, 4, 1, 2, 3)
+        return channels_first(channels_last(x).repeat_interleave(self.factor, 1))
 
 
 class TemporalRepeatSpec(_TimeSpec):
@@ -141,7 +140,7 @@ class TemporalUpsample(Layer, nn.Conv3d):
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
         y = split_axis(nn.Conv3d.forward(self, x), 1, self.factor, -1)  # b f c t h w
-        return y.permute(0, 3, 1, 4, 5, 2).flatten(1, 2).permute(0, 4, 1, 2, 3)
+        return channels_first(y.permute(0, 3, 1, 4, 5, 2).flatten(1, 2))
 
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         return self.out_channels // self.factor, height, width
@@ -197,7 +196,7 @@ class LinearTemporalUpsample(Layer):
         for index in range(self.factor):
             offset = (index + 0.5) / self.factor - 0.5
             steps.append(here.lerp(before if offset < 0 else after, abs(offset)))
-        return torch.stack(steps, 3).flatten(2, 3)
+        return channels_first(torch.stack([channels_last(step) for step in steps], 2).flatten(1, 2))
 
 
 class LinearTemporalUpsampleSpec(_TimeSpec):

@@ -91,9 +91,11 @@ def check_stream(
     limit = TOLERANCE[x.dtype] if tolerance is None else tolerance
     whole, grads = _with_gradients(module, x, lambda clip: module(clip))
     for plan in plans:
-        given, own = _with_gradients(
-            module, x, lambda clip, p=plan: torch.cat(stream(module, split(clip, signal, p)), 2)
-        )
+
+        def chunked(clip: Tensor, plan: Sequence[int] = plan) -> Tensor:
+            return torch.cat(stream(module, split(clip, signal, plan)), 2)
+
+        given, own = _with_gradients(module, x, chunked)
         _near("stream", f"chunks of {list(plan)} groups", given, whole, limit)
         for name, gradient in grads.items():
             _near("stream", f"gradient of {name}, chunks of {list(plan)} groups", own[name], gradient, limit * 10)
@@ -211,7 +213,8 @@ def check_checkpointing(module: nn.Module, signal: Signal, x: Tensor, plan: Sequ
         return y
 
     def chunked(clip: Tensor) -> Tensor:
-        names, given, state = module_names(module), [], {}
+        names, given = module_names(module), []
+        state: dict[str, Kept] = {}
         chunks = split(clip, signal, plan)
         for number, chunk in enumerate(chunks):
             step = StreamStep(names, state, last=number == len(chunks) - 1)
@@ -232,7 +235,7 @@ def check_layout(module: nn.Module, x: Tensor) -> None:
     last = torch.channels_last_3d
     with torch.no_grad():
         y, plain = module(x.to(memory_format=last)), module(x.contiguous())
-    if not y.is_contiguous(memory_format=last):
+    if y.stride(1) != 1:
         raise LawError(f"layout: channels-last went in, strides {y.stride()} for {tuple(y.shape)} came out")
     _near("layout", "channels-last and contiguous input", y, plain, TOLERANCE[x.dtype])
 
