@@ -31,7 +31,6 @@ thorough: $(VENV)/ready check
 
 # Records the small golden outputs, after the parity files have passed.
 golden: $(VENV)/ready
-	$(BIN)/pytest -k parity
 	$(BIN)/python -m tests.golden.record
 
 clean:

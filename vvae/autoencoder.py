@@ -18,6 +18,7 @@ from vvae.context import Context, StreamState, StreamStep, WholeClip, module_nam
 from vvae.errors import SpecError, StreamError, VideoError
 from vvae.framing import Fit, Framing, FramingRule, check_clip, fill, legal_frames
 from vvae.gaussian import DiagonalGaussian, PosteriorSpec
+from vvae.layers.compose import limit_of
 from vvae.layers.layer import join_frames
 from vvae.reach import Reach
 from vvae.scaling import Affine, LatentScaling
@@ -45,15 +46,26 @@ class VideoAutoencoderSpec(Spec):
     posterior: PosteriorSpec = PosteriorSpec()
     latent: LatentScaling = Affine()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _version(cls, data: Any) -> Any:
+        # first of all: a newer format may hold fields and kinds that this version does not know
+        found = data.get("format", FORMAT) if isinstance(data, Mapping) else FORMAT
+        if found != FORMAT:
+            raise SpecError(
+                f"spec of format {found}, but this vvae reads format {FORMAT}; install the vvae that wrote it"
+            )
+        return data
+
     @model_validator(mode="after")
     def _wiring(self) -> Self:
-        if self.format != FORMAT:
-            raise SpecError(f"spec of format {self.format}; this version of vvae reads format {FORMAT}")
         self.latent.check(self.latents.channels)
+        if self.latents.stride.denominator > 1:
+            raise SpecError(f"a latent is {self.latents.stride} pixels wide; it must be a whole number", ("encoder",))
         with at("decoder"):
             out, pixels = self.decoder.trace(self.latents), self.pixels
             if out != pixels:
-                raise SpecError(f"gives {out}, but the pixels are {pixels}")
+                raise SpecError(f"gives {out}, but the pixels are {pixels}; it must give them")
         return self
 
     @property
@@ -131,8 +143,7 @@ class VideoAutoencoderSpec(Spec):
     def stream_limit(self, direction: Literal["encode", "decode"]) -> str | None:
         """The layer that prevents streaming and why; None: it streams."""
         layer, read = (self.encoder, self.pixels) if direction == "encode" else (self.decoder, self.latents)
-        limit = layer.stream_limit(read)
-        return None if limit is None else f"{direction}r.{limit}"
+        return limit_of(f"{direction}r", layer, read)
 
     def summary(self, size: tuple[int, int, int] = (17, 256, 256)) -> Summary:
         """Parameters, cost, memory and truths in time for clips of that size (frames, height, width)."""

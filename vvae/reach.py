@@ -67,9 +67,10 @@ def unfold(frames: int, factor: int) -> Reach:
     return np.repeat(same_frame(frames), factor, axis=0)
 
 
-def beside_lead(lead: int, rest: Reach) -> Reach:
-    """`lead` frames see themselves alone; the rest of the clip has a reach of its own."""
-    out = np.zeros((rest.shape[0] + lead, rest.shape[1] + lead), dtype=np.bool_)
-    out[:lead, :lead] = same_frame(lead)
-    out[lead:, lead:] = rest
+def beside(first: Reach, rest: Reach) -> Reach:
+    """The first frames and the rest of the clip, neither of which sees the other."""
+    rows, columns = first.shape
+    out = np.zeros((rows + rest.shape[0], columns + rest.shape[1]), dtype=np.bool_)
+    out[:rows, :columns] = first
+    out[rows:, columns:] = rest
     return out

@@ -25,7 +25,7 @@ class Affine(Spec):
         """SpecError unless this scaling fits latents of that many channels."""
         for name, value in (("shift", self.shift), ("scale", self.scale)):
             if isinstance(value, tuple) and len(value) != channels:
-                raise SpecError(f"latent.{name} has {len(value)} numbers for {channels} latent channels")
+                raise SpecError(f"latent.{name} has {len(value)} numbers for {channels} latent channels; give one each")
 
     def normalize(self, latents: Tensor) -> Tensor:
         return (latents - _channels(self.shift, latents)) * _channels(self.scale, latents)

@@ -122,7 +122,8 @@ class Spec(BaseModel):
 
 def _as_spec_error(error: ValidationError, owner: type[Spec]) -> SpecError:
     """One line for what pydantic found first; an error of ours is led by the path to the layer that it is about."""
-    first = error.errors()[0]
+    # an unknown field comes first: where it is a slip of the pen, another one is missing
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     loc = [str(part) for part in first["loc"]]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, SpecError):
@@ -215,7 +216,7 @@ class LayerSpec(Spec):
         """The whole groups behind the lead of a clip of that length; SpecError where it has a broken one."""
         groups, rest = divmod(frames - signal.lead, signal.group)
         if rest or groups < 0:
-            raise SpecError(f"{frames} frames are not {signal.lead} + whole groups of {signal.group}")
+            raise SpecError(f"{frames} frames are not {signal.lead} + whole groups of {signal.group}; give whole groups")
         return groups
 
     def halo(self, signal: Signal) -> Fraction | None:

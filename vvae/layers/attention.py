@@ -30,7 +30,8 @@ class FrameAttention(Layer):
     def run(self, x: Tensor, ctx: Context) -> Tensor:
         frames = fold_frames(x)
         count, channels, height, width = frames.shape
-        tokens = self.qkv(frames).flatten(2).transpose(1, 2)  # n (h w) 3c
+        # contiguous tokens n (h w) 3c: otherwise the kernel that never stores all pairs is not taken
+        tokens = self.qkv(frames).flatten(2).transpose(1, 2).contiguous()
         split = split_axis(tokens, 2, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
         q, k, v = split.unbind(0)  # n heads (h w) c/heads
         y = F.scaled_dot_product_attention(q, k, v)
@@ -46,7 +47,7 @@ class FrameAttentionSpec(FrameLayerSpec):
 
     def trace(self, signal: Signal) -> Signal:
         if signal.channels % self.heads:
-            raise SpecError(f"{signal.channels} channels cannot be shared by {self.heads} heads")
+            raise SpecError(f"{signal.channels} channels cannot be shared by {self.heads} heads; take a divisor")
         return signal
 
     def build(self, signal: Signal) -> FrameAttention:

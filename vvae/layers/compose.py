@@ -50,10 +50,9 @@ class CompositeSpec(LayerSpec):
         raise NotImplementedError
 
     def stream_limit(self, signal: Signal) -> str | None:
-        for name, child, read in self.inputs(signal):
-            if limit := child.stream_limit(read):
-                return f"{name}.{limit}" if isinstance(child, CompositeSpec) else f"{name}: {limit}"
-        return None
+        """The first child that cannot, led by its path."""
+        limits = (limit_of(name, child, read) for name, child, read in self.inputs(signal))
+        return next((limit for limit in limits if limit), None)
 
     def draws(self, signal: Signal) -> dict[str, Signal]:
         found = {}
@@ -85,6 +84,13 @@ class CompositeSpec(LayerSpec):
 
     def build_children(self, signal: Signal) -> dict[str, nn.Module]:
         return {name: child.build(read) for name, child, read in self.inputs(signal)}
+
+
+def limit_of(name: str, layer: LayerSpec, signal: Signal) -> str | None:
+    """Why the layer of that name cannot stream, led by the path to the one at fault."""
+    limit = layer.stream_limit(signal)
+    joint = "." if isinstance(layer, CompositeSpec) else ": "
+    return None if limit is None else f"{name}{joint}{limit}"
 
 
 def _one_after_the_other(layers: Mapping[str, LayerSpec], signal: Signal) -> Iterator[tuple[str, LayerSpec, Signal]]:
@@ -299,7 +305,8 @@ class PerPartSpec(ParallelSpec):
     def inputs(self, signal: Signal) -> Iterator[tuple[str, LayerSpec, Signal]]:
         share, rest = divmod(signal.channels, len(self.branches))
         if rest:
-            raise SpecError(f"{signal.channels} channels cannot be shared equally by {len(self.branches)} branches")
+            count = len(self.branches)
+            raise SpecError(f"{signal.channels} channels cannot be shared by {count} branches; make them a multiple")
         for name, branch in self.branches.items():
             yield name, branch, signal.with_channels(share)
 
@@ -382,8 +389,8 @@ class AfterLeadSpec(CompositeSpec):
         return AfterLead(children, signal.lead, on_lead)
 
     def reach(self, signal: Signal, frames: int) -> Reach:
-        _, (body, read) = self._branches(signal)
-        return reach.beside_lead(signal.lead, body.reach(read, frames - signal.lead))
+        (on_lead, lone), (body, read) = self._branches(signal)
+        return reach.beside(on_lead.reach(lone, signal.lead), body.reach(read, frames - signal.lead))
 
     def _branches(self, signal: Signal) -> tuple[tuple[LayerSpec, Signal], tuple[LayerSpec, Signal]]:
         on_lead = ChainSpec(layers={} if self.on_lead is None else {"on_lead": self.on_lead})
@@ -417,7 +424,7 @@ class LoneFramesSpec(CompositeSpec):
             raise SpecError("a layer that draws cannot stand among lone frames; take a chain")
         end = ChainSpec(layers=self.layers).trace(signal.with_time(lead=1))
         if end.lead != 1:
-            raise SpecError(f"a lone frame must stay one frame, but {end.lead} come out")
+            raise SpecError(f"a lone frame must stay one frame, but {end.lead} come out; its layers must keep the lead")
         return end.with_time(lead=signal.lead, group=signal.group)
 
     def frames(self, signal: Signal, frames: int) -> int:

@@ -173,7 +173,7 @@ class CausalConv3dSpec(LayerSpec):
         ]
         seen = reach.union(taps)
         if self.before == "replicate":  # a tap in front of the clip reads the first frame again
-            seen[:, 0] |= torch.arange(0, frames, self.stride).numpy() < (kt - 1) * self.dilation
+            seen[:, :1] |= torch.arange(0, frames, self.stride).numpy()[:, None] < (kt - 1) * self.dilation
         return seen
 
     def halo(self, signal: Signal) -> Fraction:
@@ -258,7 +258,7 @@ class GroupCausalConv3d(Layer, nn.Conv3d):
         y = F.conv3d(
             channels_first(taps.flatten(0, 1)), self.weight, self.bias, padding=self.padding
         )  # (b n) c group-skip h w
-        return split_axis(y, 0, batch, count).permute(0, 2, 1, 3, 4, 5).flatten(2, 3)
+        return channels_first(split_axis(channels_last(y).contiguous(), 0, batch, count).flatten(1, 2))
 
     def _fill_past(self, taps: Tensor, x: Tensor, history: Tensor, back: int) -> None:
         """For every group the frame `back` frames before its first one: from the history, then from x itself."""
@@ -287,9 +287,9 @@ class GroupCausalConv3dSpec(LayerSpec):
     def trace(self, signal: Signal) -> Signal:
         group = self.group or signal.group
         if signal.lead > 1:
-            raise SpecError(f"a lead of {signal.lead} frames; group causal convolution knows a lead of 0 or 1")
+            raise SpecError(f"found a lead of {signal.lead} frames; group causal convolution needs a lead of 0 or 1")
         if signal.group % group:
-            raise SpecError(f"groups of {group} do not divide the clip's groups of {signal.group}")
+            raise SpecError(f"groups of {group} do not divide the clip's groups of {signal.group}; take a divisor")
         if self.skip >= group:
             raise SpecError(f"skip {self.skip} leaves nothing of groups of {group}; it must be smaller")
         if not all(k % 2 for k in triple(self.kernel)[1:]):

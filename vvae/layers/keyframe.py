@@ -14,8 +14,9 @@ from torch import Tensor, cat, nn
 from vvae import reach
 from vvae.context import WHOLE_CLIP, Context
 from vvae.errors import SpecError
-from vvae.layers.compose import CompositeSpec, once
+from vvae.layers.compose import AfterLead, CompositeSpec, once
 from vvae.layers.layer import channels_first, channels_last, join_frames, split_axis
+from vvae.layers.time import TemporalSubsample
 from vvae.reach import Reach
 from vvae.signal import Signal
 from vvae.spec import AnyLayer, LayerSpec, at
@@ -68,7 +69,7 @@ class BetweenKeyframesSpec(LayerSpec):
 
     def trace(self, signal: Signal) -> Signal:
         if signal.group < 2:
-            raise SpecError(f"groups of {signal.group} have no frames between keyframes")
+            raise SpecError(f"groups of {signal.group} have no frames between keyframes; it needs groups of at least 2")
         return signal.with_time(lead=0, group=signal.group - 1)
 
     def build(self, signal: Signal) -> BetweenKeyframes:
@@ -89,18 +90,31 @@ class KeyframeBranches(nn.Module):
     def __init__(self, keyframe: nn.Module, between: nn.Module, *, group: int, lead: int = 1) -> None:
         super().__init__()
         self.keyframe, self.between = keyframe, between
-        self.split, self.merge = KeyframeSplit(group, lead), KeyframeMerge(group, lead)
+        self.keep = AfterLead({"first": TemporalSubsample(group)}, lead)
+        self.merge = KeyframeMerge(group, lead)
 
     def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
-        keys, _ = self.split(x, ctx)
-        pictures: Tensor = self.merge((self.keyframe(keys, ctx), self.between(x, ctx)), ctx)
+        keys = self.keep(x, ctx)
+        pictures: Tensor = self.merge(self._ready(self.keyframe(keys, ctx), self.between(x, ctx), ctx), ctx)
         return pictures
+
+    def _ready(self, key: Tensor, between: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
+        """What both branches have; the surplus of the faster one is kept for the next step."""
+        held = ctx.recall(self)
+        if held is not None:
+            key, between = join_frames(held[0], key), join_frames(held[1], between)
+        lead, inner = self.merge.lead if ctx.recall(self.merge) is None else 0, self.merge.group - 1
+        groups = max(0, min(key.shape[2] - lead, between.shape[2] // inner))
+        keys, others = min(lead + groups, key.shape[2]), groups * inner
+        if held is not None or (keys, others) != (key.shape[2], between.shape[2]):
+            ctx.keep(self, key[:, :, keys:], between[:, :, others:])
+        return key[:, :, :keys], between[:, :, :others]
 
 
 class KeyframeBranchesSpec(CompositeSpec):
     """`keyframe` makes the keyframes out of the keyframes, `between` the other frames out of the whole clip.
 
-    Each is computed only where it is kept. Both must give as many frames as they stand for, and hold none back.
+    Each is computed only where it is kept. Both must give as many frames as they stand for.
     Source: the two heads of IV-VAE's decoder.
     """
 
@@ -115,7 +129,7 @@ class KeyframeBranchesSpec(CompositeSpec):
     @once
     def trace(self, signal: Signal) -> Signal:
         if signal.group < 2:
-            raise SpecError(f"groups of {signal.group} have no frames between keyframes")
+            raise SpecError(f"groups of {signal.group} have no frames between keyframes; it needs groups of at least 2")
         given = self.trace_children(signal)
         key, between = given["keyframe"], given["between"]
         wanted = {
@@ -143,12 +157,3 @@ class KeyframeBranchesSpec(CompositeSpec):
         seen[keys] = reach.then(seen[keys], self.keyframe.reach(signal.with_time(group=1), signal.lead + groups))
         seen[others] = self.between.reach(signal, frames)
         return seen
-
-    def stream_limit(self, signal: Signal) -> str | None:
-        if limit := super().stream_limit(signal):
-            return limit
-        for name, child, read in self.inputs(signal):
-            first = child.trace(read).frames(1)
-            if child.reach(read, read.frames(2))[:first, read.frames(1) :].any():
-                return f"{name}: looks past its group, so it holds frames back, and the other branch cannot wait"
-        return None

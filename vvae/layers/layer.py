@@ -55,17 +55,15 @@ def unfold_frames(x: Tensor, batch: int) -> Tensor:
 
 
 def join_frames(*parts: Tensor) -> Tensor:
-    """Clips one after the other in time; no copy where only one has frames. Channels-last stays channels-last."""
+    """Clips one after the other in time, channels-last in memory; no copy where only one has frames."""
     filled = [part for part in parts if part.shape[2]]
     if len(filled) < 2:
         return (filled or parts)[0]
-    if all(part.stride(1) == 1 for part in filled):  # torch.cat alone does not see the layout of single frames
-        return channels_first(torch.cat([channels_last(part) for part in filled], 1))
-    return torch.cat(filled, 2)
+    return channels_first(torch.cat([channels_last(part) for part in filled], 1))
 
 
 def blank_frame(x: Tensor) -> Tensor:
-    """One frame of zeros to stand beside those of x; channels-last, which joins either layout."""
+    """One frame of zeros to stand beside those of x."""
     batch, channels, _, height, width = x.shape
     return channels_first(x.new_zeros(batch, 1, height, width, channels))
 

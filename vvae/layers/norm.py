@@ -57,7 +57,7 @@ class ChannelRMSNormSpec(FrameLayerSpec):
 
     def trace(self, signal: Signal) -> Signal:
         if signal.channels % self.parts:
-            raise SpecError(f"{signal.channels} channels cannot be normed in {self.parts} equal parts")
+            raise SpecError(f"{signal.channels} channels cannot be normed in {self.parts} equal parts; take a divisor")
         return signal
 
     def build(self, signal: Signal) -> ChannelRMSNorm:

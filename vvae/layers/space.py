@@ -54,7 +54,7 @@ class SpatialDownsampleSpec(FrameLayerSpec):
         return SpatialDownsample(signal.channels, self.channels, self.kernel, factor=self.factor)
 
     def halo(self, signal: Signal) -> Fraction:
-        return Fraction(self.kernel - self.factor)
+        return Fraction(self.kernel - 1)
 
 
 class SpatialUpsample(Layer, nn.Conv2d):
@@ -151,7 +151,7 @@ class DepthToSpaceSpec(FrameLayerSpec):
     def trace(self, signal: Signal) -> Signal:
         channels, rest = divmod(signal.channels, self.factor**2)
         if rest:
-            raise SpecError(f"{signal.channels} channels are no multiple of {self.factor} x {self.factor} pixels")
+            raise SpecError(f"{signal.channels} channels are no multiple of {self.factor} x {self.factor}; make them one")
         return signal.with_channels(channels).with_stride(signal.stride / self.factor)
 
     def build(self, signal: Signal) -> DepthToSpace:
@@ -182,7 +182,7 @@ class ChannelInterleaveSpec(FrameLayerSpec):
 
     def trace(self, signal: Signal) -> Signal:
         if signal.channels % (self.outer * self.inner):
-            raise SpecError(f"{signal.channels} channels are not {self.outer} parts of {self.inner} equal shares")
+            raise SpecError(f"{signal.channels} channels are not {self.outer} parts of {self.inner} equal shares; make them a multiple")
         return signal
 
     def build(self, signal: Signal) -> ChannelInterleave:

@@ -140,7 +140,7 @@ class TemporalUpsample(Layer, nn.Conv3d):
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
         y = split_axis(nn.Conv3d.forward(self, x), 1, self.factor, -1)  # b f c t h w
-        return channels_first(y.permute(0, 3, 1, 4, 5, 2).flatten(1, 2))
+        return channels_first(y.permute(0, 3, 1, 4, 5, 2).clone(memory_format=torch.contiguous_format).flatten(1, 2))
 
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         return self.out_channels // self.factor, height, width

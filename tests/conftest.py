@@ -1,0 +1,72 @@
+"""Hypothesis profiles, and what a run says of the parity files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.parity import FOLDER
+
+EXCEPTED = ("od_vae", "open_sora", "image_vae", "reducio", "tae")
+"""Architectures with parity files that are not built yet."""
+
+_CALM = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much]}
+settings.register_profile("dev", max_examples=30, **_CALM)
+settings.register_profile("ci", max_examples=60, derandomize=True, **_CALM)
+settings.register_profile("thorough", max_examples=1000, **_CALM)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+_CASE = re.compile(r"::test_parity\w*\[(?P<arch>[a-z_]+)-(?P<case>.+?)(-(float64|float32|bfloat16))?\]$")
+
+
+def parity_cases(nodeids: Iterable[str]) -> set[tuple[str, str]]:
+    """(architecture, case) of every parity test among them, each once, whatever its dtype."""
+    found = (_CASE.search(nodeid) for nodeid in nodeids)
+    return {(match["arch"], match["case"]) for match in found if match}
+
+
+def missing_cases(run: set[tuple[str, str]]) -> list[str]:
+    """One phrase for each architecture of which not every case ran."""
+    indices = sorted(FOLDER.glob("*/cases.json")) if FOLDER.exists() else []
+    wanted = {index.parent.name: len(json.loads(index.read_text())) for index in indices}
+    ran = {arch: sum(1 for of, _ in run if of == arch) for arch in wanted}
+    return [
+        f"{arch}: {ran[arch]} of {count} parity cases ran"
+        for arch, count in wanted.items()
+        if arch not in EXCEPTED and ran[arch] != count
+    ]
+
+
+def _outcomes(config: pytest.Config) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """Parity cases that ran, and those that were skipped."""
+    stats = config.pluginmanager.get_plugin("terminalreporter").stats
+    by_outcome = {name: parity_cases(report.nodeid for report in stats.get(name, [])) for name in stats if name}
+    run = by_outcome.get("passed", set()) | by_outcome.get("failed", set())
+    return run, by_outcome.get("skipped", set()) - run
+
+
+def _whole_suite(config: pytest.Config) -> bool:
+    option = config.option
+    partial = (option.keyword, option.markexpr, option.deselect, option.lf, option.collectonly, option.maxfail)
+    return config.args_source is not pytest.Config.ArgsSource.ARGS and not any(partial)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    config = session.config
+    must = bool(os.environ.get("CI")) and _whole_suite(config) and config.pluginmanager.has_plugin("terminalreporter")
+    if must and missing_cases(_outcomes(config)[0]):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    run, skipped = _outcomes(config)
+    terminalreporter.write_line(f"parity: {len(run)} run, {len(skipped)} skipped")
+    if os.environ.get("CI") and _whole_suite(config):
+        for phrase in missing_cases(run):
+            terminalreporter.write_line(f"FAILED: {phrase}", red=True)

@@ -1,0 +1,263 @@
+"""Whole models: sizes, framing, dependency, cost, dtype, compilation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from vvae import VideoError, verify
+from vvae.arch import iv_vae
+from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.cost import OperationCounter, flops
+from vvae.layers import FrameAttention, GroupCausalConv3d
+
+TINY = iv_vae(width=2, latent_channels=2, blocks=1)
+
+
+@pytest.fixture(scope="module")
+def model() -> VideoAutoencoder:
+    torch.manual_seed(0)
+    return TINY.build().double().eval()
+
+
+def clip(*size: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 17), (1, 3)], ids=str)
+@pytest.mark.parametrize("frames", range(1, 65))
+@torch.no_grad()
+def test_every_length_comes_back_and_has_a_latent_for_every_frame(
+    model: VideoAutoencoder, frames: int, size: tuple[int, int]
+) -> None:
+    x = clip(frames, *size)
+    posterior = model.encode(x)
+    assert model.decode(posterior).shape == x.shape
+    assert tuple(posterior.mean.shape[1:]) == TINY.latent_shape(frames, *size)
+    assert TINY.decoded_frames(posterior.mean.shape[2]) >= frames
+
+
+@given(st.integers(1, 96), st.integers(1, 96), st.integers(1, 96))
+@torch.no_grad()
+def test_any_drawn_size_comes_back(frames: int, height: int, width: int) -> None:
+    torch.manual_seed(0)
+    model = iv_vae(width=2, latent_channels=2, blocks=1, multipliers=(1, 1, 1), temporal=(True, True)).build()
+    x = clip(frames, height, width).float()
+    assert model(x).shape == x.shape
+
+
+@torch.no_grad()
+def test_fill_is_bit_for_bit_refuse_where_the_size_fits(model: VideoAutoencoder) -> None:
+    x = clip(9, 16, 24)
+    moments = [model.encode(x, framing=rule) for rule in ("fill", "refuse", "published")]
+    for other in moments[1:]:
+        assert torch.equal(moments[0].mean, other.mean)
+        assert torch.equal(moments[0].logvar, other.logvar)
+        assert torch.equal(model.decode(moments[0]), model.decode(other))
+
+
+@torch.no_grad()
+def test_fill_repeats_the_last_frame_row_and_column(model: VideoAutoencoder) -> None:
+    x = clip(7, 13, 18)
+    filled = nn.functional.pad(x, (0, 6, 0, 3, 0, 2), mode="replicate")
+    assert verify.difference(model.encode(x).mean, model.encode(filled, framing="refuse").mean) <= 1e-12
+    assert verify.difference(model(x), model(filled)[:, :, :7, :13, :18]) <= 1e-12
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [((7, 16, 16), "5 or 9 frames"), ((5, 15, 16), "16 x 16"), ((3, 8, 8), "1 or 5 frames")]
+)
+def test_refuse_names_the_nearest_sizes(model: VideoAutoencoder, size: tuple[int, int, int], told: str) -> None:
+    with pytest.raises(VideoError, match=told):
+        model.encode(clip(*size), framing="refuse")
+
+
+def test_published_framing_floors_and_truncates(model: VideoAutoencoder) -> None:
+    x = clip(7, 17, 27)
+    posterior = model.encode(x, framing="published")
+    assert posterior.mean.shape[2:] == (2, 2, 3)
+    assert model.decode(posterior).shape[2:] == (5, 16, 24)
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        (torch.zeros(3, 5, 8, 8), "b c t h w"),
+        (torch.zeros(1, 1, 5, 8, 8), "c = 3"),
+        (torch.zeros(1, 3, 0, 8, 8), "at least one frame"),
+        (torch.zeros(1, 3, 5, 0, 8), "at least one"),
+        (torch.zeros(1, 3, 5, 8, 8, dtype=torch.uint8), "floating point"),
+    ],
+)
+def test_what_is_no_clip_is_refused_in_one_line(model: VideoAutoencoder, bad: torch.Tensor, told: str) -> None:
+    with pytest.raises(VideoError, match=told) as caught:
+        model.encode(bad)
+    assert "\n" not in str(caught.value)
+
+
+def test_latents_of_a_wrong_shape_are_refused(model: VideoAutoencoder) -> None:
+    with pytest.raises(VideoError, match="c = 2"):
+        model.decode(torch.zeros(1, 3, 2, 2, 2))
+    with pytest.raises(VideoError, match="cannot give"):
+        model.decode(torch.zeros(1, 2, 2, 2, 2), frames=6)
+
+
+@torch.no_grad()
+def test_lone_frame_and_shorter_clips_are_prefixes(model: VideoAutoencoder) -> None:
+    x = clip(13, 8, 8)
+    verify.check_prefix(lambda v: model.encode(v).mean, TINY.pixels, x, TINY.latents)
+
+
+@pytest.mark.parametrize("direction", ["encode", "decode", "reconstruct"])
+@pytest.mark.parametrize("frames", [9, 11])
+def test_declared_dependency_is_measured(model: VideoAutoencoder, direction: str, frames: int) -> None:
+    declared = TINY.dependency(frames, direction)
+    x = clip(frames, 8, 8)
+    if direction == "encode":
+        verify.check_reach(model, declared, x, lambda v: model.encode(v).mean)
+    elif direction == "decode":
+        z = model.encode(x).mode().detach()
+        verify.check_reach(model, declared, z, lambda v: model.decode(v, frames=frames))
+    else:
+        verify.check_reach(model, declared, x, model)
+
+
+def test_dependency_is_the_published_one() -> None:
+    spec = iv_vae("z4_dim64")
+    encode = spec.dependency(37, "encode")
+    for k in range(10):
+        assert np.flatnonzero(encode[k]).tolist() == list(range(max(0, 4 * k - 20), 4 * k + 1))
+    decode = spec.dependency(37, "decode")
+    for frame in range(37):
+        group = (frame + 3) // 4
+        assert np.flatnonzero(decode[frame]).tolist() == list(range(max(0, group - 6), group + 1))
+    both = spec.dependency(61)
+    assert np.flatnonzero(both[49]).tolist() == list(range(8, 53))
+    assert np.flatnonzero(both[60]).tolist() == list(range(16, 61))
+
+
+@pytest.mark.parametrize(("frames", "encode", "decode"), [(1, 0.276e12, 0.445e12), (17, 6.34e12, 10.43e12)])
+def test_full_size_model_costs_no_more_than_what_is_kept(frames: int, encode: float, decode: float) -> None:
+    with torch.device("meta"):
+        model = iv_vae("z16_dim64").build()
+        x = torch.zeros(1, 3, frames, 256, 256)
+    z = model.encode(x).mode()
+    assert flops(lambda: model.encode(x))["Global"] <= encode
+    assert flops(lambda: model.decode(z))["Global"] <= decode
+
+
+@torch.no_grad()
+def test_whole_clip_path_has_no_loop_over_groups(model: VideoAutoencoder) -> None:
+    counts = []
+    for frames in (5, 65):
+        x = clip(frames, 8, 8)
+        with OperationCounter() as encode:
+            z = model.encode(x).mode()
+        with OperationCounter() as decode:
+            model.decode(z)
+        counts.append((encode.count, decode.count))
+    assert counts[0] == counts[1]
+
+
+@torch.no_grad()
+def test_lone_first_frame_costs_one_2d_convolution() -> None:
+    conv, x = GroupCausalConv3d(8, 8, group=4), torch.randn(1, 8, 1, 16, 16)
+    assert flops(lambda: conv(x))["Global"] == flops(lambda: nn.Conv2d(8, 8, 3, padding=1)(x[:, :, 0]))["Global"]
+
+
+def test_attention_stores_nothing_of_the_size_of_all_pairs() -> None:
+    attention, seen = FrameAttention(4), []
+
+    class Sizes(OperationCounter):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            out = super().__torch_dispatch__(func, types, args, kwargs)
+            seen.extend(t.numel() for t in torch.utils._pytree.tree_leaves(out) if isinstance(t, torch.Tensor))
+            return out
+
+    x = torch.randn(1, 4, 1, 24, 24, requires_grad=True)
+    with Sizes():
+        attention(x).sum().backward()
+    assert max(seen) < (24 * 24) ** 2 / 10
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_all_zero_pixels_in_half_precision_give_no_nan(dtype: torch.dtype) -> None:
+    from vvae.layers import ChannelRMSNorm
+
+    x = torch.zeros(1, 4, 2, 3, 3, dtype=dtype)
+    x[..., 0] = 1e-4
+    assert ChannelRMSNorm(4).to(dtype)(x).isfinite().all()
+
+
+def test_half_precision_model_gives_a_float32_posterior(model: VideoAutoencoder) -> None:
+    half = TINY.build().to(torch.bfloat16)
+    posterior = half.encode(clip(5, 8, 8))
+    assert posterior.mean.dtype == torch.float32
+    assert half.decode(posterior).dtype == torch.bfloat16
+
+
+@torch.no_grad()
+def test_compiled_model_gives_the_same_whole_and_streaming() -> None:
+    model = iv_vae(width=2, latent_channels=2, blocks=1, multipliers=(1, 1), temporal=(True,)).build().double()
+    fast, x = model.compile(fullgraph=True, backend="eager"), clip(9, 4, 4)
+    assert torch.equal(fast.encode(x).mean, model.encode(x).mean)
+    assert torch.equal(fast(x), model(x))
+    chunks = list(fast.decode_stream(fast.encode_stream(x.split(4, 2))))
+    assert verify.difference(torch.cat(chunks, 2), model(x)) <= 1e-12
+    assert fast.state_dict().keys() == model.state_dict().keys()
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temporal": (True, True, True)},
+        {"temporal": (False, False, True)},
+        {"temporal": (False, True, False)},
+        {"temporal": (False, False, False)},
+        {"multipliers": (1, 2), "temporal": (True,)},
+        {"multipliers": (1, 1, 2, 2, 2), "temporal": (True, False, True, False)},
+        {"multipliers": (1, 1, 1, 1)},
+        {"encoder_attention": (0, 2), "decoder_attention": (1,)},
+    ],
+    ids=str,
+)
+def test_patterns_that_the_published_code_cannot_run_work(fields: dict[str, object]) -> None:
+    spec: VideoAutoencoderSpec = iv_vae(width=2, latent_channels=2, blocks=1, **fields)
+    model, group = spec.build().double(), 2 ** sum(fields.get("temporal", (False, True, True)))  # type: ignore[call-overload]
+    assert spec.framing.group == group
+    x = clip(1 + 2 * group, 16, 16)
+    verify.check_reach(model, spec.dependency(x.shape[2], "encode"), x, lambda v: model.encode(v).mean)
+    assert model(x).shape == x.shape
+    whole = model(x)
+    streamed = torch.cat(list(model.decode_stream(model.encode_stream(x.split(3, 2)))), 2)
+    assert verify.difference(streamed, whole) <= 1e-12
+
+
+def test_summary_tells_what_is_measured() -> None:
+    spec = iv_vae("z16_dim64")
+    found = spec.summary(size=(5, 64, 64))
+    assert found.parameters == 107_798_550
+    assert (found.positions, found.numbers) == (256, 48)
+    assert found.latent_shape == (16, 2, 8, 8)
+    assert (found.lead, found.group) == (1, 4)
+    for part, history in ((found.encode, 17), (found.decode, 24)):
+        assert part.group_causal
+        assert (part.history, part.look_ahead, part.limit) == (history, 0, None)
+        assert sum(part.stages.values()) == part.flops
+    c, area = 64, 64 * 64
+    assert found.encode.state_bytes == 4 * ((3 + 8 * c) * area + 14 * c * area // 4 + 28 * c * area // 16)
+    assert "group causal" in str(found)
+
+
+def test_peak_bytes_count_what_is_alive() -> None:
+    from vvae.cost import peak_bytes
+
+    x = torch.zeros(1024, device="meta")  # 4096 bytes
+    assert peak_bytes(lambda: x + 1) == 2 * 4096
+    assert peak_bytes(lambda: [y := x + 1, y.add_(1)]) == 2 * 4096
+    assert peak_bytes(lambda: ((x + 1) + 1) + 1) == 3 * 4096

@@ -1,0 +1,233 @@
+"""Every SpecError in the package has a bad spec here that meets it; a new one fails until it has one."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import nn
+
+import vvae
+from vvae import Affine, ClipNorm, FrameLayerSpec, Framing, Signal, SpecError, VideoAutoencoderSpec
+from vvae.arch import iv_vae
+from vvae.layers import (
+    AfterLeadSpec,
+    BetweenKeyframesSpec,
+    CausalConv3dSpec,
+    ChannelInterleaveSpec,
+    ChannelRMSNormSpec,
+    DepthToSpaceSpec,
+    FrameAttentionSpec,
+    FrameConv2dSpec,
+    GroupCausalConv3dSpec,
+    KeyframeBranchesSpec,
+    LoneFramesSpec,
+    ResidualSpec,
+    SiLUSpec,
+    SpatialDownsampleSpec,
+    SpatialUpsampleSpec,
+    TemporalRepeatSpec,
+    TemporalSubsampleSpec,
+    chain,
+    opaque,
+    parallel,
+    per_part,
+)
+from vvae.spec import LayerSpec, layer_from_json
+
+PACKAGE = Path(vvae.__file__).parent
+ELSEWHERE = ("published", "training", "models")  # tested beside their own code
+Site = tuple[str, str, int]
+"""File, function, and the how-many-eth `raise SpecError` of that function."""
+
+
+def raises(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, ast.Raise]]:
+    for node in ast.iter_child_nodes(tree):
+        named = isinstance(node, ast.FunctionDef | ast.ClassDef)
+        name = f"{inside}.{node.name}".lstrip(".") if named else inside  # type: ignore[attr-defined]
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and ast.unparse(node.exc.func) == "SpecError":
+            yield name, node
+        yield from raises(node, name)
+
+
+def sites() -> dict[Site, tuple[str, range]]:
+    """Every site, with its file and lines."""
+    found: dict[Site, tuple[str, range]] = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        place = file.relative_to(PACKAGE)
+        if place.parts[0] in ELSEWHERE:
+            continue
+        for function, node in raises(ast.parse(file.read_text())):
+            index = sum(1 for known in found if known[:2] == (str(place), function))
+            lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            found[str(place), function, index] = (str(file), lines)
+    return found
+
+
+def lines_run(call: Callable[[], object]) -> tuple[SpecError, set[tuple[str, int]]]:
+    """The SpecError that a call raises, and every line of the package that ran."""
+    seen: set[tuple[str, int]] = set()
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(str(PACKAGE)):
+            return None
+        seen.add((frame.f_code.co_filename, frame.f_lineno))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(SpecError) as caught:
+            call()
+    finally:
+        sys.settrace(before)
+    return caught.value, seen
+
+
+# --------------------------------------------------------------------------- specs that nobody else has
+
+
+class RaggedSpec(FrameLayerSpec):
+    """Drops a frame of clips that are not whole groups, without a word of it in its trace."""
+
+    kind: Literal["tests.ragged"] = "tests.ragged"
+
+    def trace(self, signal: Signal) -> Signal:
+        return signal
+
+    def frames(self, signal: Signal, frames: int) -> int:
+        return frames // 2 * 2
+
+
+class NoisySpec(FrameLayerSpec):
+    """Wants noise."""
+
+    kind: Literal["tests.noisy"] = "tests.noisy"
+
+    def trace(self, signal: Signal) -> Signal:
+        return signal
+
+    def draws(self, signal: Signal) -> dict[str, Signal]:
+        return {"": signal}
+
+
+class UnwritableSpec(FrameLayerSpec):
+    """Holds something that JSON does not know."""
+
+    kind: Literal["tests.unwritable"] = "tests.unwritable"
+    call: Callable[[], None]
+
+
+def _second_of_a_kind() -> None:
+    class _Silent(FrameLayerSpec):
+        kind: Literal["silu"] = "silu"
+
+
+# --------------------------------------------------------------------------- one bad spec for each site
+
+SILU = SiLUSpec()
+CONV = FrameConv2dSpec(channels=4)
+PIXELS = Signal(4, lead=1, group=4)
+COMPOSE, CONVS, KEYFRAME, SPACE = "layers/compose.py", "layers/conv.py", "layers/keyframe.py", "layers/space.py"
+
+WIRING: dict[Site, tuple[LayerSpec, Signal]] = {
+    ("layers/attention.py", "FrameAttentionSpec.trace", 0): (FrameAttentionSpec(heads=3), PIXELS),
+    (COMPOSE, "CompositeSpec.trace_children", 0): (chain(training=SILU), PIXELS),
+    (COMPOSE, "_agree", 0): (ResidualSpec(layers={"conv": FrameConv2dSpec(channels=5)}), PIXELS),
+    (COMPOSE, "ResidualSpec.trace", 0): (ResidualSpec(layers={"shortcut": SILU}), PIXELS),
+    (COMPOSE, "PerPartSpec.inputs", 0): (per_part(a=SILU, b=SILU, c=SILU), PIXELS),
+    (COMPOSE, "AfterLeadSpec.trace", 0): (AfterLeadSpec(layers={"lead": SILU}), PIXELS),
+    (COMPOSE, "AfterLeadSpec.trace", 1): (AfterLeadSpec(layers={}, on_lead=TemporalRepeatSpec()), PIXELS),
+    (COMPOSE, "LoneFramesSpec.trace", 0): (LoneFramesSpec(layers={"draw": NoisySpec()}), PIXELS),
+    (COMPOSE, "LoneFramesSpec.trace", 1): (LoneFramesSpec(layers={"inner": BetweenKeyframesSpec()}), PIXELS),
+    (CONVS, "FrameConv2dSpec.trace", 0): (FrameConv2dSpec(channels=4, kernel=2), PIXELS),
+    (CONVS, "CausalConv3dSpec.trace", 0): (CausalConv3dSpec(channels=4, kernel=(3, 2, 3)), PIXELS),
+    (CONVS, "CausalConv3dSpec.trace", 1): (CausalConv3dSpec(channels=4, stride=3), PIXELS),
+    (CONVS, "GroupCausalConv3dSpec.trace", 0): (GroupCausalConv3dSpec(channels=4), Signal(4, lead=2, group=4)),
+    (CONVS, "GroupCausalConv3dSpec.trace", 1): (GroupCausalConv3dSpec(channels=4, group=3), PIXELS),
+    (CONVS, "GroupCausalConv3dSpec.trace", 2): (GroupCausalConv3dSpec(channels=4, skip=4), PIXELS),
+    (CONVS, "GroupCausalConv3dSpec.trace", 3): (GroupCausalConv3dSpec(channels=4, kernel=2), PIXELS),
+    (KEYFRAME, "BetweenKeyframesSpec.trace", 0): (BetweenKeyframesSpec(), Signal(4)),
+    (KEYFRAME, "KeyframeBranchesSpec.trace", 0): (KeyframeBranchesSpec(keyframe=SILU, between=SILU), Signal(4)),
+    (KEYFRAME, "KeyframeBranchesSpec.trace", 1): (KeyframeBranchesSpec(keyframe=SILU, between=SILU), PIXELS),
+    ("layers/norm.py", "ChannelRMSNormSpec.trace", 0): (ChannelRMSNormSpec(parts=3), PIXELS),
+    (SPACE, "SpatialDownsampleSpec.trace", 0): (SpatialDownsampleSpec(channels=4, kernel=1), PIXELS),
+    (SPACE, "SpatialUpsampleSpec.trace", 0): (SpatialUpsampleSpec(channels=4, kernel=2), PIXELS),
+    (SPACE, "DepthToSpaceSpec.trace", 0): (DepthToSpaceSpec(factor=3), PIXELS),
+    (SPACE, "ChannelInterleaveSpec.trace", 0): (ChannelInterleaveSpec(outer=3, inner=1), PIXELS),
+    ("layers/time.py", "_TimeSpec._fewer", 0): (TemporalSubsampleSpec(), PIXELS),
+    ("layers/time.py", "_TimeSpec._more", 0): (TemporalRepeatSpec(), PIXELS),
+}
+"""Specs that cannot stand behind a signal."""
+
+
+def autoencoder(encoder: LayerSpec, decoder: LayerSpec = CONV, **fields: Any) -> VideoAutoencoderSpec:
+    return VideoAutoencoderSpec(
+        name="bad", encoder=encoder, decoder=decoder, framing=Framing(lead=1, group=4), **fields
+    )
+
+
+CALLS: dict[Site, Callable[[], object]] = {
+    ("arch/iv_vae.py", "iv_vae", 0): partial(iv_vae, "z16_dim65"),
+    ("arch/iv_vae.py", "iv_vae", 1): partial(iv_vae, blocks=0),
+    ("autoencoder.py", "VideoAutoencoderSpec._version", 0): partial(autoencoder, CONV, format=2, unheard_of=1),
+    ("autoencoder.py", "VideoAutoencoderSpec._wiring", 0): partial(autoencoder, SpatialUpsampleSpec(channels=4)),
+    ("autoencoder.py", "VideoAutoencoderSpec._wiring", 1): partial(autoencoder, CONV),
+    ("gaussian.py", "PosteriorSpec.channels", 0): partial(autoencoder, FrameConv2dSpec(channels=5)),
+    ("scaling.py", "Affine.check", 0): partial(autoencoder, CONV, latent=Affine(shift=(0.0, 0.0, 0.0))),
+    ("scaling.py", "ClipNorm.restore", 0): partial(ClipNorm().restore, torch.zeros(1, 2, 1, 2, 2)),
+    (COMPOSE, "_agree_in_frames", 0): partial(parallel(a=RaggedSpec(), b=SILU).frames, Signal(4, group=2), 3),
+    ("layers/opaque.py", "OpaqueSpec.to_json", 0): opaque(nn.Conv3d(3, 3, 1), 3).to_json,
+    ("spec.py", "Spec.to_json", 0): UnwritableSpec(call=_second_of_a_kind).to_json,
+    ("spec.py", "Spec.replace_at", 0): partial(iv_vae().replace_at, "encoder.level9", SILU),
+    ("spec.py", "LayerSpec.__pydantic_init_subclass__", 0): _second_of_a_kind,
+    ("spec.py", "LayerSpec.whole_groups", 0): partial(GroupCausalConv3dSpec(channels=4).frames, PIXELS, 3),
+    ("spec.py", "_resolve", 0): partial(layer_from_json, '{"kind": "chian", "layers": {}}'),
+}
+"""What else goes wrong."""
+
+SITES = sites()
+REPAIR = re.compile(
+    r"\b(must|takes?|give|use|choose|need(s|ed)?|near it|wrap|make|import|install|write|change|holds)\b"
+)
+
+
+def test_each_raise_of_a_spec_error_has_a_bad_spec() -> None:
+    assert WIRING.keys() | CALLS.keys() == SITES.keys()
+
+
+@pytest.mark.parametrize("site", sorted(SITES), ids=lambda site: "-".join(map(str, site)))
+def test_bad_spec_meets_its_raise_and_is_told_what_to_do(site: Site) -> None:
+    spec, signal = WIRING.get(site, (None, PIXELS))
+    error, ran = lines_run(CALLS[site] if spec is None else partial(spec.trace, signal))
+    file, lines = SITES[site]
+    assert any((file, line) in ran for line in lines), f"another error came first: {error}"
+    assert "\n" not in str(error)
+    assert REPAIR.search(error.message), f"says nothing of what is legal or what to do: {error.message}"
+
+
+@pytest.mark.parametrize("site", sorted(WIRING), ids=lambda site: "-".join(map(str, site)))
+def test_wiring_error_is_led_by_the_dotted_path(site: Site) -> None:
+    spec, signal = WIRING[site]
+    with pytest.raises(SpecError) as caught:
+        chain(fine=SILU, outer=ResidualSpec(layers={"inner": parallel(bad=spec)})).trace(signal)
+    assert str(caught.value).startswith("outer.inner.bad")
+    assert caught.value.path[:3] == ("outer", "inner", "bad")
+
+
+@pytest.mark.parametrize("site", sorted(WIRING), ids=lambda site: "-".join(map(str, site)))
+def test_wiring_error_is_found_when_a_model_is_described(site: Site) -> None:
+    spec, signal = WIRING[site]
+    framing = Framing(channels=signal.channels, lead=signal.lead, group=signal.group)
+    assert signal.stride == Fraction(1)
+    with pytest.raises(SpecError, match=r"^encoder\.first\b"):
+        VideoAutoencoderSpec(name="bad", encoder=chain(first=spec), decoder=CONV, framing=framing)
