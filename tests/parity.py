@@ -84,7 +84,7 @@ class Case:
 
 
 def cases(arch: str) -> list[Any]:
-    """The cases of one architecture as parameters of a test; one that is skipped, with the reason, without the folder."""
+    """The cases of one architecture as parameters of a test; without the folder one that is skipped with the reason."""
     index = FOLDER / arch / "cases.json"
     if not index.exists():
         return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import assume, given, note
+from hypothesis import assume, example, given, note
 from hypothesis import strategies as st
 
 from vvae import SpecError
@@ -13,17 +13,21 @@ from vvae.layers import (
     BetweenKeyframesSpec,
     CausalConv3dSpec,
     ChannelInterleaveSpec,
+    DepthToSpaceSpec,
     FrameAttentionSpec,
     KeyframeBranchesSpec,
     LinearTemporalUpsampleSpec,
     LoneFramesSpec,
+    SpaceToDepthSpec,
+    SpatialDownsampleSpec,
+    SpatialUpsampleSpec,
     TemporalSubsampleSpec,
     chain,
 )
 from vvae.signal import Signal
 from vvae.spec import LayerSpec, layer_from_json
 from vvae.verify import check_reach, check_shape, check_stream, random_clip
-from vvae.verify.strategies import layer_specs, plans, side, signals, wired
+from vvae.verify.strategies import LEAVES, layer_specs, plans, side, signals, wired
 
 CLIPS = signals(st.sampled_from([1, 0, 2]))
 ANY = CLIPS.flatmap(lambda signal: st.tuples(layer_specs(signal), st.just(signal)))
@@ -98,6 +102,8 @@ def test_a_stream_in_any_chunks_is_the_whole_clip(drawn: tuple[LayerSpec, Signal
 
 
 @given(WIRED)
+@example((chain(down=SpatialDownsampleSpec(channels=2), up=SpatialUpsampleSpec(channels=2)), Signal(2)))
+@example((chain(cells=SpaceToDepthSpec(factor=2), pixels=DepthToSpaceSpec(factor=2)), Signal(2)))
 def test_nothing_beyond_the_halo_matters(drawn: tuple[LayerSpec, Signal]) -> None:
     spec, signal = drawn
     halo = spec.halo(signal)
@@ -118,6 +124,18 @@ def test_nothing_beyond_the_halo_matters(drawn: tuple[LayerSpec, Signal]) -> Non
         if seen:
             assert min(seen) > row / size - halo - 1
             assert max(seen) < (row + 1) / size + halo
+
+
+@pytest.mark.parametrize("kind", LEAVES)
+@given(data=st.data())
+def test_each_kind_alone_sees_what_it_declares_and_streams(kind: str, data: st.DataObject) -> None:
+    signal = data.draw(CLIPS)
+    spec = data.draw(LEAVES[kind](signal))
+    assume(refusal(spec, signal) is None and side(spec, signal) <= 8)
+    module, clip = built(spec, signal, groups=2)
+    assume(spec.frames(signal, clip.shape[2]))
+    check_reach(module, spec.reach(signal, clip.shape[2]), clip)
+    check_stream(module, signal, clip, [[0, 1, 1], data.draw(plans(2))])
 
 
 # --------------------------------------------------------------------------- what these laws have found

@@ -216,7 +216,9 @@ class LayerSpec(Spec):
         """The whole groups behind the lead of a clip of that length; SpecError where it has a broken one."""
         groups, rest = divmod(frames - signal.lead, signal.group)
         if rest or groups < 0:
-            raise SpecError(f"{frames} frames are not {signal.lead} + whole groups of {signal.group}; give whole groups")
+            raise SpecError(
+                f"{frames} frames are not {signal.lead} + whole groups of {signal.group}; give whole groups"
+            )
         return groups
 
     def halo(self, signal: Signal) -> Fraction | None:

@@ -140,7 +140,7 @@ MODEL_CALLS: Mapping[str, Callable[[Case, torch.dtype], Outputs]] = {
 
 
 def part_of(case: Case, dtype: torch.dtype, part: str) -> tuple[nn.Module, list[str]]:
-    """The published encoder or decoder (without the pointwise convolution at the latents), and its state paths in order."""
+    """The published encoder or decoder (without the convolution at the latents), and its state paths in order."""
     spec = iv_vae(**published_fields(case.config))
     layers = {k: v for k, v in getattr(spec, part).layers.items() if k not in ("moments", "latent")}
     signal = spec.pixels if part == "encoder" else spec.latents

@@ -103,16 +103,22 @@ LAYERS: dict[str, tuple[LayerSpec, Signal]] = {
     "residual": (residual_block(conv, norm=ChannelRMSNormSpec()), LED),
     "attention_block": (attention_block(), LED),
     "atrous_head": (atrous_head(4, dilations=(1, 3)), LED),
-    "look_ahead_chain": (chain(conv_a=conv, up_a=linear_up, conv_b=conv, up_b=linear_up, conv_c=conv), Signal(4, lead=1)),
+    "look_ahead_chain": (
+        chain(conv_a=conv, up_a=linear_up, conv_b=conv, up_b=linear_up, conv_c=conv),
+        Signal(4, lead=1),
+    ),
     "look_ahead_aligned": (
         chain(
             up=linear_up,
             mix=parallel(
-                slow=chain(up=linear_up, down=AfterLeadSpec(layers={"d": TemporalDownsampleSpec(channels=4)})), fast=conv
+                slow=chain(up=linear_up, down=AfterLeadSpec(layers={"d": TemporalDownsampleSpec(channels=4)})),
+                fast=conv,
             ),
             add=ResidualSpec(
                 layers={"up": linear_up, "conv": GroupCausalConv3dSpec(channels=4)},
-                shortcut=chain(repeat=AfterLeadSpec(layers={"r": TemporalRepeatSpec()}), conv=FrameConv2dSpec(channels=4)),
+                shortcut=chain(
+                    repeat=AfterLeadSpec(layers={"r": TemporalRepeatSpec()}), conv=FrameConv2dSpec(channels=4)
+                ),
             ),
         ),
         Signal(4, lead=1, group=1),
@@ -163,7 +169,7 @@ def test_layer_sees_what_it_declares(name: str) -> None:
 def test_layer_gives_a_prefix_for_a_shorter_clip_unless_it_looks_ahead(name: str) -> None:
     spec, signal, module, x = layer(name)
     if "look_ahead" in name or "linear" in name:
-        with pytest.raises(verify.LawError, match="prefix|causality"):
+        with pytest.raises(verify.LawError, match=r"prefix|causality"):
             verify.check_prefix(module, signal, x, spec.trace(signal))
     else:
         verify.check_prefix(module, signal, x, spec.trace(signal))
@@ -284,12 +290,12 @@ def test_step_refuses_a_layer_that_keeps_twice() -> None:
         verify.stream(twice, [torch.zeros(1, 4, 5, 4, 4)])
 
 
-class Context_(Context):
+class BareContext(Context):
     """Only so that the abstract class is seen to refuse."""
 
 
 def test_context_is_abstract() -> None:
     with pytest.raises(NotImplementedError):
-        Context_().recall(nn.Identity())
+        BareContext().recall(nn.Identity())
     with pytest.raises(NotImplementedError):
-        Context_().keep(nn.Identity())
+        BareContext().keep(nn.Identity())

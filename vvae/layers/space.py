@@ -151,7 +151,9 @@ class DepthToSpaceSpec(FrameLayerSpec):
     def trace(self, signal: Signal) -> Signal:
         channels, rest = divmod(signal.channels, self.factor**2)
         if rest:
-            raise SpecError(f"{signal.channels} channels are no multiple of {self.factor} x {self.factor}; make them one")
+            raise SpecError(
+                f"{signal.channels} channels are no multiple of {self.factor} x {self.factor}; make them one"
+            )
         return signal.with_channels(channels).with_stride(signal.stride / self.factor)
 
     def build(self, signal: Signal) -> DepthToSpace:
@@ -182,7 +184,9 @@ class ChannelInterleaveSpec(FrameLayerSpec):
 
     def trace(self, signal: Signal) -> Signal:
         if signal.channels % (self.outer * self.inner):
-            raise SpecError(f"{signal.channels} channels are not {self.outer} parts of {self.inner} equal shares; make them a multiple")
+            raise SpecError(
+                f"{signal.channels} channels are not {self.outer} parts of {self.inner} equal shares; make them so"
+            )
         return signal
 
     def build(self, signal: Signal) -> ChannelInterleave:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ def stream(module: nn.Module, chunks: Sequence[Tensor], before: Mapping[str, Kep
 
 
 def split(x: Tensor, signal: Signal, groups: Sequence[int]) -> list[Tensor]:
-    """x cut in chunks of so many groups; -1 stands for an empty chunk before the lead, which comes with the next one."""
+    """x cut in chunks of so many groups; -1: an empty chunk before the lead, which then comes with the next one."""
     chunks, at, led = [], 0, False
     for count in groups:
         end = at if count < 0 else at + signal.group * count + (0 if led else signal.lead)
@@ -168,10 +169,8 @@ def check_stateless(module: nn.Module, x: Tensor) -> None:
     with torch.no_grad():
         first = module(x)
         module(torch.randn_like(x))
-        try:
+        with suppress(RuntimeError, ValueError):
             module(x[:, :1].repeat(1, x.shape[1] + 1, 1, 1, 1))
-        except (RuntimeError, ValueError):
-            pass
         if not torch.equal(module(x), first):
             raise LawError("state: the same clip gives another result after other calls")
     if attributes != _attributes(module) or any(not torch.equal(before[n], v) for n, v in module.state_dict().items()):

@@ -71,7 +71,7 @@ def _group_conv(signal: Signal) -> st.SearchStrategy[LayerSpec]:
     return st.builds(
         GroupCausalConv3dSpec,
         channels=CHANNELS,
-        kernel=st.sampled_from([3, 1, (2, 1, 1), (4, 1, 3), (5, 3, 1)]),
+        kernel=st.sampled_from([3, 1, (2, 1, 1), (4, 1, 3), (5, 3, 1), (7, 1, 1)]),
         group=st.sampled_from(divisors),
         skip=st.sampled_from([0, 0, 0, 1]),
         before=BEFORE,

@@ -1,0 +1,54 @@
+"""The pool: the same bytes however often it was interrupted; batches that depend on their generator alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from vvae.errors import VideoError
+from vvae.training import pool
+from vvae.training.pool import PoolSpec
+
+SPEC = PoolSpec(clips=3, frames=5, size=16)
+
+
+def test_pool_holds_its_clips(tmp_path):
+    clips = pool.render(tmp_path, SPEC)
+    assert clips.shape == (3, 3, 5, 16, 16)
+    assert all(np.array_equal(clips[i], SPEC.clip(i)) for i in range(3))
+
+
+def test_pool_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    whole = np.array(pool.render(tmp_path / "whole", SPEC))
+    monkeypatch.setattr(pool, "SAVE_EVERY", 1)
+    rendered = []
+
+    def stop_at_two(done, of):
+        rendered.append(done)
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pool.render(tmp_path / "stopped", SPEC, stop_at_two)
+    assert np.array_equal(pool.render(tmp_path / "stopped", SPEC, lambda done, of: rendered.append(done)), whole)
+    assert rendered == [1, 2, 3]
+
+
+def test_pool_of_another_spec_is_refused(tmp_path):
+    pool.render(tmp_path, SPEC)
+    with pytest.raises(VideoError, match="another folder"):
+        pool.render(tmp_path, SPEC.replace(first_seed=5))
+
+
+def test_batch_is_made_of_pieces_of_the_clips(tmp_path):
+    clips = pool.render(tmp_path, SPEC)
+    first = pool.batch(clips, np.random.default_rng(1), 4, 3, 8)
+    assert first.shape == (4, 3, 3, 8, 8)
+    assert torch.equal(first, pool.batch(clips, np.random.default_rng(1), 4, 3, 8))
+    assert not torch.equal(first, pool.batch(clips, np.random.default_rng(2), 4, 3, 8))
+    assert np.isin(np.round((first.numpy() + 1) * 127.5), clips).all()
+
+
+def test_to_float_undoes_the_storing():
+    stored = np.arange(256, dtype=np.uint8)
+    back = np.round((pool.to_float(stored).numpy() + 1) * 127.5).astype(np.uint8)
+    assert np.array_equal(back, stored)
