@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# two workers of one thread each: small tensors gain nothing from more threads
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 OUT ?= demo
 
 .PHONY: demo test thorough golden check clean
@@ -17,7 +19,7 @@ demo: $(VENV)/ready
 	$(BIN)/vvae reconstruct $(or $(CLIP),$(OUT)/clip.mp4) --out $(OUT)/result
 
 test: $(VENV)/ready check
-	HYPOTHESIS_PROFILE=$${CI:+ci} $(BIN)/pytest
+	$(PYTEST)
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -27,7 +29,7 @@ check: $(VENV)/ready
 
 # Long hypothesis profiles and the tests that take minutes.
 thorough: $(VENV)/ready check
-	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest
+	HYPOTHESIS_PROFILE=thorough $(PYTEST)
 
 # Records the small golden outputs, after the parity files have passed.
 golden: $(VENV)/ready
