@@ -9,11 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from vvae import VideoError, verify
+from vvae import Framing, SpecError, VideoError, verify
 from vvae.arch import iv_vae
 from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
 from vvae.cost import OperationCounter, flops
-from vvae.layers import FrameAttention, GroupCausalConv3d
+from vvae.layers import (
+    FrameAttention,
+    GroupCausalConv3d,
+    SpatialDownsampleSpec,
+    SpatialUpsampleSpec,
+    chain,
+    opaque,
+)
 
 TINY = iv_vae(width=2, latent_channels=2, blocks=1)
 
@@ -236,6 +243,26 @@ def test_patterns_that_the_published_code_cannot_run_work(fields: dict[str, obje
     whole = model(x)
     streamed = torch.cat(list(model.decode_stream(model.encode_stream(x.split(3, 2)))), 2)
     assert verify.difference(streamed, whole) <= 1e-12
+
+
+@torch.no_grad()
+def test_sizes_are_filled_to_the_largest_cell_inside() -> None:
+    encoder = chain(
+        down=SpatialDownsampleSpec(channels=4, kernel=4, factor=4), up=SpatialUpsampleSpec(channels=4, factor=2)
+    )
+    spec = VideoAutoencoderSpec(
+        name="down_and_up", encoder=encoder, decoder=SpatialUpsampleSpec(channels=3), framing=Framing()
+    )
+    assert (spec.cell, spec.filled_size(5, 8), spec.latent_shape(3, 5, 8)) == (4, (8, 8), (2, 3, 4, 4))
+    assert spec.build().double()(clip(3, 5, 7)).shape == (1, 3, 3, 5, 7)
+
+
+@torch.no_grad()
+def test_a_plain_module_stands_among_layers() -> None:
+    spec = TINY.replace_at("encoder.level0.block0.act_a", opaque(nn.Conv3d(4, 4, 1), 4))
+    assert spec.build().double()(clip(5, 8, 8)).shape == (1, 3, 5, 8, 8)
+    with pytest.raises(SpecError, match="cannot be saved"):
+        spec.to_json()
 
 
 def test_summary_tells_what_is_measured() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
@@ -93,6 +94,11 @@ class VideoAutoencoderSpec(Spec):
         """The model with fresh weights."""
         return VideoAutoencoder(self)
 
+    @property
+    def cell(self) -> int:
+        """Pixels of which height and width are multiples where nothing must be filled."""
+        return math.lcm(self.encoder.cell(self.pixels), self.decoder.cell(self.latents))
+
     def latent_frames(self, frames: int) -> int:
         """Latent positions in time of a clip of that many frames, filled where it must be."""
         return self.encoder.frames(self.pixels, self.filled_frames(frames))
@@ -103,8 +109,8 @@ class VideoAutoencoderSpec(Spec):
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """c, t, h, w of the latents of a clip of that size, filled where it must be."""
-        cell = int(self.latents.stride)
-        return self.latents.channels, self.latent_frames(frames), -(-height // cell), -(-width // cell)
+        rows, columns = (int(side / self.latents.stride) for side in self.filled_size(height, width))
+        return self.latents.channels, self.latent_frames(frames), rows, columns
 
     def filled_frames(self, frames: int) -> int:
         """The smallest number of frames, at least `frames`, that passes through the encoder."""
@@ -121,8 +127,8 @@ class VideoAutoencoderSpec(Spec):
         return self.encoder.frames(self.pixels, frames)
 
     def filled_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width, each filled to whole latent cells."""
-        cell = int(self.latents.stride)
+        """Height and width, each filled to whole cells at every layer."""
+        cell = self.cell
         return -(-height // cell) * cell, -(-width // cell) * cell
 
     def dependency(self, frames: int, direction: Literal["encode", "decode", "reconstruct"] = "reconstruct") -> Reach:
@@ -214,7 +220,7 @@ class VideoAutoencoder(nn.Module):
             scale = self.spec.pixels.stride / want.stride
             groups = (shape[0] - self.spec.pixels.lead) // self.spec.pixels.group
             size = (x.shape[0], want.channels, want.frames(groups), int(shape[1] * scale), int(shape[2] * scale))
-            drawn[f"encoder.{path}"] = torch.randn(size, generator=generator, device=generator.device).to(x)
+            drawn[f"encoder.{path}".rstrip(".")] = torch.randn(size, generator=generator, device=generator.device).to(x)
         return drawn
 
     def decode(
@@ -329,7 +335,7 @@ class VideoAutoencoder(nn.Module):
         """The clip as the encoder takes it, and what of it comes back."""
         true = Fit(*x.shape[2:])
         if rule == "published":
-            cell = int(self.spec.latents.stride)
+            cell = self.spec.cell
             kept = self.spec.floored_frames(true.frames)
             return x[:, :, :kept], Fit(kept, true.height // cell * cell, true.width // cell * cell)
         full = Fit(self.spec.filled_frames(true.frames), *self.spec.filled_size(true.height, true.width))

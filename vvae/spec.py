@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
@@ -224,6 +225,10 @@ class LayerSpec(Spec):
     def halo(self, signal: Signal) -> Fraction | None:
         """Cells of the input around a cell of it that matter in space; None: the whole frame."""
         return None
+
+    def cell(self, signal: Signal) -> int:
+        """Pixels of which height and width must be multiples, so that no layer inside meets a broken cell."""
+        return math.lcm(signal.stride.numerator, self.trace(signal).stride.numerator)
 
     def stream_limit(self, signal: Signal) -> str | None:
         """Why this layer cannot run in a stream; None: it can."""

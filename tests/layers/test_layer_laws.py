@@ -63,6 +63,8 @@ LAYERS: dict[str, tuple[LayerSpec, Signal]] = {
     "group_conv_of_1": (GroupCausalConv3dSpec(channels=6), Signal(4, lead=1, group=1)),
     "group_conv_kernel_5": (GroupCausalConv3dSpec(channels=6, kernel=5), Signal(4, lead=1, group=1)),
     "group_conv_kernel_7": (GroupCausalConv3dSpec(channels=6, kernel=(7, 1, 3)), Signal(4, lead=1, group=2)),
+    "group_conv_kernel_7_in_groups_of_1": (GroupCausalConv3dSpec(channels=2, kernel=(7, 1, 1)), Signal(4, lead=1)),
+    "group_conv_kernel_9": (GroupCausalConv3dSpec(channels=2, kernel=(9, 1, 1)), Signal(4, lead=0, group=2)),
     "group_conv_kernel_2": (GroupCausalConv3dSpec(channels=6, kernel=(2, 3, 3)), LED),
     "group_conv_kernel_1": (GroupCausalConv3dSpec(channels=6, kernel=1), LED),
     "group_conv_skip": (GroupCausalConv3dSpec(channels=6, skip=1), LED),

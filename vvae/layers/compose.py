@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from functools import wraps
@@ -63,6 +64,9 @@ class CompositeSpec(LayerSpec):
     def halo(self, signal: Signal) -> Fraction | None:
         halos = [child.halo(read) for _, child, read in self.inputs(signal)]
         return None if None in halos else max((h for h in halos if h is not None), default=Fraction(0))
+
+    def cell(self, signal: Signal) -> int:
+        return math.lcm(super().cell(signal), *(child.cell(read) for _, child, read in self.inputs(signal)))
 
     def trace_children(self, signal: Signal) -> dict[str, Signal]:
         """What each child gives."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from inspect import signature
 from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from vvae import reach
-from vvae.context import Context
+from vvae.context import WHOLE_CLIP, Context
 from vvae.errors import SpecError
 from vvae.layers.layer import Layer, fold_frames, unfold_frames
 from vvae.reach import Reach
@@ -38,10 +39,22 @@ class PerFrame(Layer):
         return one.unsqueeze(2)[:, :, :0]
 
 
+class Plain(nn.Module):
+    """A module that knows nothing of streams, among layers: it is called without the context."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
+        out: Tensor = self.module(x)
+        return out
+
+
 class OpaqueSpec(LayerSpec):
     """A module without a spec. It gives `channels` channels and as many frames as it gets; it cannot be saved.
 
-    Called like any layer: `module(x, ctx)`. `sees(frames)` states its reach. The module is copied at every build.
+    `sees(frames)` states its reach. The module is copied at every build, and wrapped where it takes no context.
     """
 
     kind: Literal["opaque"] = "opaque"
@@ -54,7 +67,8 @@ class OpaqueSpec(LayerSpec):
         return signal.with_channels(self.channels)
 
     def build(self, signal: Signal) -> nn.Module:
-        return deepcopy(self.module)
+        module = deepcopy(self.module)
+        return module if len(signature(module.forward).parameters) > 1 else Plain(module)
 
     def reach(self, signal: Signal, frames: int) -> Reach:
         return self.sees(frames)
@@ -75,6 +89,6 @@ def opaque(
 ) -> OpaqueSpec:
     """A module without a spec, of shape `b c t h w` to `b channels t h w`; `reach(frames)` says what it sees.
 
-    It is called as `module(x, ctx)`, like any layer. A module for images stands in `PerFrame(module)`.
+    It is called as `module(x, ctx)` if it takes two arguments. A module for images stands in `PerFrame(module)`.
     """
     return OpaqueSpec(module=module, channels=channels, sees=reach, streams=streams)

@@ -24,7 +24,9 @@ def embedded() -> dict[str, Path]:
 
 
 def load(name: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> VideoAutoencoder:
-    """A model by the name of one that ships with vvae, or from a file that `save` wrote, in evaluation mode.
+    """A model by the name of one that ships with vvae, or from a file that `save` wrote (or its folder).
+
+    In evaluation mode.
 
     Weights are float32 where the file holds half precision, unless `dtype` says otherwise.
 
@@ -32,7 +34,7 @@ def load(name: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> V
         CheckpointError: no such model or file, or a file that is not whole; names what is missing or misshapen.
     """
     models = embedded()
-    path = models.get(str(name), Path(name))
+    path = _in_folder(models.get(str(name), Path(name)))
     if not path.exists() and path.suffix != ".safetensors":
         raise CheckpointError(f"model {nearest(str(name), models)}; or give the path of a .safetensors file")
     text, tensors = checkpoint.load_weights(path)
@@ -46,6 +48,16 @@ def load(name: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> V
     checkpoint.match({k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in tensors.items()}, str(path))
     model.load_state_dict({k: _wide(v) for k, v in tensors.items()}, assign=True)
     return (model if dtype is None else model.to(dtype)).eval()
+
+
+def _in_folder(path: Path) -> Path:
+    """The model's file, where `path` is a folder that holds one."""
+    if not path.is_dir():
+        return path
+    files = sorted(path.glob("*.safetensors"))
+    if len(files) != 1:
+        raise CheckpointError(f"{path}: holds {len(files)} .safetensors files; give a folder with one, or the file")
+    return files[0]
 
 
 def _wide(tensor: Tensor) -> Tensor:

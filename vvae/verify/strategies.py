@@ -5,7 +5,6 @@ Most drawn trees are wired well, not all: a law over them starts with `trace`, w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from types import MappingProxyType
@@ -20,7 +19,6 @@ from vvae.layers import (
     ChainSpec,
     ChannelInterleaveSpec,
     ChannelRMSNormSpec,
-    CompositeSpec,
     DepthToSpaceSpec,
     FrameAttentionSpec,
     FrameConv2dSpec,
@@ -290,12 +288,4 @@ def wired(signal: Signal, depth: int = 2) -> st.SearchStrategy[LayerSpec]:
 
 def side(spec: LayerSpec, signal: Signal) -> int:
     """The smallest height and width, in cells of the signal, that is a whole number of cells at every place inside."""
-    return math.lcm(*(int((place / signal.stride).numerator) for place in _strides(spec, signal)))
-
-
-def _strides(spec: LayerSpec, signal: Signal) -> list[Fraction]:
-    found = [signal.stride, spec.trace(signal).stride]
-    if isinstance(spec, CompositeSpec):
-        for _, child, read in spec.inputs(signal):
-            found += _strides(child, read)
-    return found
+    return (spec.cell(signal) / signal.stride).numerator
