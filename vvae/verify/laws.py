@@ -99,7 +99,7 @@ def check_stream(
         given, own = _with_gradients(module, x, chunked)
         _near("stream", f"chunks of {list(plan)} groups", given, whole, limit)
         for name, gradient in grads.items():
-            _near("stream", f"gradient of {name}, chunks of {list(plan)} groups", own[name], gradient, limit * 10)
+            _near("stream", f"gradient of {name}, chunks of {list(plan)} groups", own[name], gradient, limit)
 
 
 def check_reach(
@@ -226,7 +226,7 @@ def check_checkpointing(module: nn.Module, signal: Signal, x: Tensor, plan: Sequ
         found, own = _with_gradients(module, x, run)
         _near("checkpointing", what, found, want, TOLERANCE[x.dtype])
         for name, gradient in grads.items():
-            _near("checkpointing", f"gradient of {name}, {what}", own[name], gradient, 10 * TOLERANCE[x.dtype])
+            _near("checkpointing", f"gradient of {name}, {what}", own[name], gradient, TOLERANCE[x.dtype])
 
 
 def check_layout(module: nn.Module, x: Tensor) -> None:
