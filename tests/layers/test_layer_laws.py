@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from functools import partial
 
 import pytest
 import torch
@@ -230,27 +230,12 @@ def test_layer_compiles_whole_and_streaming(name: str) -> None:
 @every_layer
 def test_layer_serves_two_threads_at_once(name: str) -> None:
     _, signal, module, x = layer(name)
-    clips = [x, torch.flip(x, (2,))]
-    alone = [torch.cat(verify.stream(module, verify.split(clip, signal, [1, 2])), 2) for clip in clips]
-    barrier = threading.Barrier(2, timeout=5)
-    inner = [m for m in module.modules() if not list(m.children())] or [module]
 
-    def meet(*_: object) -> None:
-        barrier.wait()
+    def stream(clip: Tensor) -> Tensor:
+        return torch.cat(verify.stream(module, verify.split(clip, signal, [1, 2])), 2)
 
-    hook = inner[-1].register_forward_pre_hook(meet)
-    found: dict[int, Tensor] = {}
-
-    def run(which: int) -> None:
-        found[which] = torch.cat(verify.stream(module, verify.split(clips[which], signal, [1, 2])), 2)
-
-    threads = [threading.Thread(target=run, args=(which,)) for which in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    hook.remove()
-    assert all(torch.equal(found[which], alone[which]) for which in (0, 1))
+    inner = [part for part in module.modules() if not list(part.children())]
+    verify.check_threads(inner[-1], [partial(stream, x), partial(stream, x.flip(2))])
 
 
 def test_failed_step_leaves_the_old_state_whole() -> None:

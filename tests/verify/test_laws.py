@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -118,6 +120,19 @@ class CountsItsRuns(Sound):
         return super().mix(x, before) * (2.0 if again else 1.0) * self.gain
 
 
+class SharedScratch(Sound):
+    """Leaves what it works on lying on itself for a moment: nothing stays, but threads meet there."""
+
+    scratch: Tensor | None = None
+
+    def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
+        self.scratch = x
+        time.sleep(0.01)
+        y = super().forward(self.scratch, ctx)
+        del self.scratch
+        return y
+
+
 class Scrambled(Sound):
     """Gives contiguous memory for channels-last memory."""
 
@@ -144,6 +159,10 @@ def the_clip() -> Tensor:
     return verify.random_clip(SIGNAL, FRAMES, 3, 4)
 
 
+def streamed(module: nn.Module, clip: Tensor) -> Tensor:
+    return torch.cat(verify.stream(module, verify.split(clip, SIGNAL, [1, 1, 1])), 2)
+
+
 LAWS: dict[str, Callable[[nn.Module], None]] = {
     "stream": lambda m: verify.check_stream(m, SIGNAL, the_clip(), plans()),
     "reach": lambda m: verify.check_reach(m, declared(), the_clip()),
@@ -151,11 +170,13 @@ LAWS: dict[str, Callable[[nn.Module], None]] = {
     "prefix": lambda m: verify.check_prefix(m, SIGNAL, the_clip(), SIGNAL),
     "state": lambda m: verify.check_stateless(m, the_clip()),
     "interleaving": lambda m: verify.check_interleaved(m, SIGNAL, the_clip(), the_clip().flip(2), [1, 1, 1]),
+    "threads": lambda m: verify.check_threads(m, [partial(streamed, m, the_clip()), partial(streamed, m, -the_clip())]),
     "checkpointing": lambda m: verify.check_checkpointing(m, SIGNAL, the_clip(), [1, 1, 1]),
     "layout": lambda m: verify.check_layout(m, the_clip()),
     "empty chunk": lambda m: verify.check_empty(m, SIGNAL, the_clip(), SIGNAL),
 }
 
+ALL = set(LAWS)
 BREAKERS: list[tuple[type[Sound], str, set[str]]] = [
     (Forgetful, "stream", {"interleaving", "checkpointing"}),
     (DetachedPast, "stream", {"checkpointing"}),
@@ -163,9 +184,14 @@ BREAKERS: list[tuple[type[Sound], str, set[str]]] = [
     (Blind, "reach", set()),
     (Clairvoyant, "group causality", {"stream", "reach", "prefix", "checkpointing"}),
     (Clairvoyant, "prefix", {"stream", "reach", "group causality", "checkpointing"}),
-    (Hoarder, "state", {"stream", "reach", "group causality", "prefix", "checkpointing", "layout", "interleaving"}),
+    (
+        Hoarder,
+        "state",
+        {"stream", "reach", "group causality", "prefix", "checkpointing", "layout", "interleaving", "threads"},
+    ),
     (Secretive, "state", set()),
-    (Shared, "interleaving", {"stream", "state", "checkpointing"}),
+    (Shared, "interleaving", {"stream", "state", "checkpointing", "threads"}),
+    (SharedScratch, "threads", set()),
     (CountsItsRuns, "checkpointing", set()),
     (Scrambled, "layout", set()),
     (Startled, "empty chunk", set()),

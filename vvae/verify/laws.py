@@ -6,7 +6,9 @@ The laws of one layer take its spec and the signal before it (or a module, where
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
@@ -202,6 +204,25 @@ def check_interleaved(module: nn.Module, signal: Signal, a: Tensor, b: Tensor, p
     for own, parts in zip(alone, given, strict=True):
         if not torch.equal(torch.cat(parts, 2), own):
             raise LawError("interleaving: two streams through one module disturb each other")
+
+
+def check_threads(inside: nn.Module, runs: Sequence[Callable[[], Tensor]]) -> None:
+    """Threads that are all held inside one layer, at each of its calls, give what each gives alone."""
+    alone = [run() for run in runs]
+    barrier = threading.Barrier(len(runs), timeout=30)
+
+    def meet(*_: object) -> None:
+        barrier.wait()
+
+    hook = inside.register_forward_pre_hook(meet)
+    with ThreadPoolExecutor(len(runs)) as pool:
+        together = [pool.submit(run) for run in runs]
+    hook.remove()
+    for which, (want, result) in enumerate(zip(alone, together, strict=True)):
+        if error := result.exception():
+            raise LawError(f"threads: thread {which} fails beside the others: {error!r}")
+        if not torch.equal(result.result(), want):
+            raise LawError(f"threads: thread {which} gives another result beside the others than alone")
 
 
 def check_checkpointing(module: nn.Module, signal: Signal, x: Tensor, plan: Sequence[int]) -> None:
