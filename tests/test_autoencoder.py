@@ -98,6 +98,8 @@ def test_published_framing_floors_and_truncates(model: VideoAutoencoder) -> None
         (torch.zeros(1, 3, 0, 8, 8), "at least one frame"),
         (torch.zeros(1, 3, 5, 0, 8), "at least one"),
         (torch.zeros(1, 3, 5, 8, 8, dtype=torch.uint8), "floating point"),
+        (torch.zeros(0, 3, 5, 8, 8), "at least one"),
+        (None, "found NoneType"),
     ],
 )
 def test_what_is_no_clip_is_refused_in_one_line(model: VideoAutoencoder, bad: torch.Tensor, told: str) -> None:
@@ -106,7 +108,39 @@ def test_what_is_no_clip_is_refused_in_one_line(model: VideoAutoencoder, bad: to
     assert "\n" not in str(caught.value)
 
 
+def test_words_that_are_not_known_are_refused(model: VideoAutoencoder) -> None:
+    with pytest.raises(VideoError, match="fill, refuse, published"):
+        model.encode(clip(1, 8, 8), framing="Fill")  # type: ignore[arg-type]
+    with pytest.raises(VideoError, match="encode, decode, reconstruct"):
+        TINY.dependency(5, "foo")  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="derived"):
+        iv_vae(grouping="foo")
+    with pytest.raises(SpecError, match="width"):
+        iv_vae(width=0)
+    with pytest.raises(SpecError, match="near it: width"):
+        iv_vae(widht=8)
+    with pytest.raises(VideoError, match="three numbers"):
+        TINY.summary(size=(5, 8))  # type: ignore[arg-type]
+
+
+def test_published_framing_refuses_what_it_would_floor_to_nothing(model: VideoAutoencoder) -> None:
+    with pytest.raises(VideoError, match="nothing is left"):
+        model.encode(clip(5, 7, 16), framing="published")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"frames": -1}, {"size": (8,)}, {"size": (-1, 5)}, {"size": 8}, {"size": ()}], ids=str
+)
+def test_a_crop_that_cannot_be_is_refused(model: VideoAutoencoder, wrong: dict[str, object]) -> None:
+    with pytest.raises(VideoError):
+        model.decode(torch.zeros(1, 2, 2, 2, 2), **wrong)  # type: ignore[arg-type]
+
+
 def test_latents_of_a_wrong_shape_are_refused(model: VideoAutoencoder) -> None:
+    with pytest.raises(VideoError, match="latents"):
+        model.decode(torch.zeros(1, 2, 2, 0, 2))
+    with pytest.raises(VideoError, match="latents"):
+        model.decode(torch.zeros(1, 2, 2, 2, 2, dtype=torch.complex64))
     with pytest.raises(VideoError, match="c = 2"):
         model.decode(torch.zeros(1, 3, 2, 2, 2))
     with pytest.raises(VideoError, match="cannot give"):
@@ -197,7 +231,13 @@ def test_all_zero_pixels_in_half_precision_give_no_nan(dtype: torch.dtype) -> No
 
     x = torch.zeros(1, 4, 2, 3, 3, dtype=dtype)
     x[..., 0] = 1e-4
-    assert ChannelRMSNorm(4).to(dtype)(x).isfinite().all()
+    x.requires_grad_()
+    y = ChannelRMSNorm(4).to(dtype)(x)
+    y.sum().backward()
+    assert y.isfinite().all()
+    assert x.grad is not None
+    assert x.grad[..., 1:].eq(0).all()
+    assert x.grad.isfinite().all()
 
 
 def test_half_precision_model_gives_a_float32_posterior(model: VideoAutoencoder) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from vvae import FrameLayerSpec, Signal, WholeClip
+from vvae import FrameLayerSpec, Signal, VideoError, WholeClip
 from vvae.arch import iv_vae
 from vvae.context import WHOLE_CLIP, Context
 from vvae.layers import Layer
@@ -24,7 +25,7 @@ class Noisy(Layer):
 class NoisySpec(FrameLayerSpec):
     """A draw in the middle."""
 
-    kind: Literal["tests.noisy"] = "tests.noisy"
+    kind: Literal["tests.carries.noisy"] = "tests.carries.noisy"
 
     def trace(self, signal: Signal) -> Signal:
         return signal
@@ -57,6 +58,9 @@ def test_draws_inside_are_the_callers_noise_by_path() -> None:
         assert not torch.equal(given, mode)
         assert torch.equal(model.encode(x, torch.Generator().manual_seed(3)).mean, given)
         assert not torch.equal(model.encode(x, torch.Generator().manual_seed(4)).mean, given)
+    for wrong in ({"encoder.foo": next(iter(drawn.values()))}, {path: noise[:1] for path, noise in drawn.items()}, {}):
+        with pytest.raises(VideoError, match="noise is wanted"):
+            model.encode(x, noise=wrong)
 
 
 def test_content_reaches_layers_by_name() -> None:

@@ -114,7 +114,7 @@ def test_architectures_are_data(file: Path) -> None:
     imported |= {str(n.module) for n in ast.walk(module) if isinstance(n, ast.ImportFrom)}
     assert not {name for name in imported if name.split(".")[0] in ("torch", "numpy", "einops")}
     bases = {ast.unparse(b) for n in ast.walk(module) if isinstance(n, ast.ClassDef) for b in n.bases}
-    assert not {base for base in bases if base.endswith(("Module", "Spec", "Layer"))}
+    assert not {base for base in bases if base.endswith(("Module", "LayerSpec", "CompositeSpec", "Layer"))}
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)

@@ -178,7 +178,12 @@ def autoencoder(encoder: LayerSpec, decoder: LayerSpec = CONV, **fields: Any) ->
 
 CALLS: dict[Site, Callable[[], object]] = {
     ("arch/iv_vae.py", "iv_vae", 0): partial(iv_vae, "z16_dim65"),
-    ("arch/iv_vae.py", "iv_vae", 1): partial(iv_vae, blocks=0),
+    ("arch/iv_vae.py", "IVVAEFields._fit_each_other", 0): partial(iv_vae, latent_channels=3),
+    ("arch/iv_vae.py", "IVVAEFields._fit_each_other", 1): partial(iv_vae, temporal=(True,)),
+    ("arch/iv_vae.py", "IVVAEFields._fit_each_other", 2): partial(iv_vae, encoder_attention=(7,)),
+    ("arch/iv_vae.py", "IVVAEFields._fit_each_other", 3): partial(
+        iv_vae, width=1, multipliers=(1, 1), temporal=(True,)
+    ),
     ("autoencoder.py", "VideoAutoencoderSpec._version", 0): partial(autoencoder, CONV, format=2, unheard_of=1),
     ("autoencoder.py", "VideoAutoencoderSpec._wiring", 0): partial(autoencoder, SpatialUpsampleSpec(channels=4)),
     ("autoencoder.py", "VideoAutoencoderSpec._wiring", 1): partial(autoencoder, CONV),

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vvae import CheckpointError, StreamError, StreamState, load_state, save_state, verify
+from vvae import CheckpointError, StreamError, StreamState, VideoError, checkpoint, load_state, save_state, verify
 from vvae.arch import iv_vae
 from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
 from vvae.cost import flops
@@ -232,6 +232,43 @@ def test_what_does_not_continue_a_stream_is_refused(model: VideoAutoencoder) -> 
         model.encode_chunk(clip(4), replace(state, digest="another"))
     with pytest.raises(StreamError, match="only the last chunk may be cropped"):
         model.decode_chunk(posterior, frames=3)
+
+
+@torch.no_grad()
+def test_a_stream_ends_and_keeps_its_frame_size(model: VideoAutoencoder) -> None:
+    posterior, ended = model.encode_chunk(clip(3), last=True)
+    with pytest.raises(StreamError, match="has had its last chunk"):
+        model.encode_chunk(clip(4), ended)
+    _, decoded = model.decode_chunk(posterior, last=True)
+    with pytest.raises(StreamError, match="has had its last chunk"):
+        model.decode_chunk(posterior, decoded)
+    _, state = model.encode_chunk(clip(5))
+    for other in (clip(4, 16, 8), clip(4, 7, 8), clip(4).repeat(2, 1, 1, 1, 1)):
+        with pytest.raises(StreamError, match="does not continue a stream"):
+            model.encode_chunk(other, state)
+    with pytest.raises(VideoError, match="b c t h w"):
+        list(model.encode_stream([clip(1)[0]]))
+
+
+@torch.no_grad()
+def test_a_stream_of_latents_is_cropped_to_the_frames_asked_for(model: VideoAutoencoder) -> None:
+    posteriors = list(model.encode_stream(clip(9).split(5, 2)))
+    whole = torch.cat(list(model.decode_stream(posteriors)), 2)
+    for latents in (posteriors, [p.mode() for p in posteriors]):
+        for frames in (0, 3, 5, 7, 9):
+            given = torch.cat(list(model.decode_stream(latents, frames=frames)), 2)
+            assert torch.equal(given, whole[:, :, :frames])
+        with pytest.raises(VideoError, match="end 1 frames before the 10"):
+            list(model.decode_stream(latents, frames=10))
+
+
+def test_a_state_file_that_was_changed_is_refused(model: VideoAutoencoder, tmp_path: Path) -> None:
+    _, state = model.encode_chunk(clip(5))
+    save_state(state, tmp_path / "state.safetensors")
+    tensors, metadata = checkpoint.read_file(tmp_path / "state.safetensors")
+    checkpoint.write_file(tmp_path / "changed.safetensors", tensors, {**metadata, "vvae.position": "9"})
+    with pytest.raises(CheckpointError, match="not what was saved"):
+        load_state(tmp_path / "changed.safetensors")
 
 
 def test_a_layer_that_cannot_stream_is_named() -> None:

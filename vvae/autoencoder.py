@@ -7,8 +7,10 @@ import hashlib
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import torch
 from pydantic import model_validator
@@ -17,10 +19,9 @@ from torch import Tensor, nn
 from vvae import checkpoint, reach
 from vvae.context import Context, StreamState, StreamStep, WholeClip, module_names
 from vvae.errors import SpecError, StreamError, VideoError
-from vvae.framing import Fit, Framing, FramingRule, check_clip, fill, legal_frames
+from vvae.framing import Fit, Framing, FramingRule, check_clip, fill, legal_frames, whole_groups, with_last
 from vvae.gaussian import DiagonalGaussian, PosteriorSpec
 from vvae.layers.compose import limit_of
-from vvae.layers.layer import join_frames
 from vvae.reach import Reach
 from vvae.scaling import Affine, LatentScaling
 from vvae.signal import Signal
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from vvae.summary import Summary
 
 FORMAT = 1
-T = TypeVar("T")
 
 
 class VideoAutoencoderSpec(Spec):
@@ -143,6 +143,8 @@ class VideoAutoencoderSpec(Spec):
         encoded = encoded[:, :frames]
         if direction == "encode":
             return encoded
+        if direction not in ("decode", "reconstruct"):
+            raise VideoError(f"direction {direction!r} is unknown; it is one of encode, decode, reconstruct")
         decoded = self.decoder.reach(self.latents, encoded.shape[0])[:frames]
         return decoded if direction == "decode" else reach.then(encoded, decoded)
 
@@ -208,20 +210,28 @@ class VideoAutoencoder(nn.Module):
             raise VideoError("a clip of 0 frames has no latents; give at least one frame")
         x, fit = self._framed(x, framing)
         x = x.to(_dtype(self.encoder, x.dtype))
-        drawn = noise or (self.draw(x, generator) if generator is not None else {})
-        ctx = WholeClip(names=module_names(self) if drawn else None, noise=drawn)
+        if noise is None:
+            noise = {} if generator is None else self.draw(x, generator)
+        elif {path: tuple(t.shape) for path, t in noise.items()} != (wanted := self._noise_shapes(x)):
+            raise VideoError(f"noise is wanted as {wanted}; give a tensor of that shape for each path, or a generator")
+        ctx = WholeClip(names=module_names(self) if noise else None, noise=noise)
         return self.spec.posterior.posterior(self._run("encoder", x, ctx), fit)
 
     def draw(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """The noise that layers of the encoder want for the clip x, by path; drawn before anything runs."""
-        shape = x.shape[2:]
-        drawn = {}
+        device = generator.device
+        shapes = self._noise_shapes(x)
+        return {path: torch.randn(s, generator=generator, device=device).to(x) for path, s in shapes.items()}
+
+    def _noise_shapes(self, x: Tensor) -> dict[str, tuple[int, ...]]:
+        batch, _, frames, height, width = x.shape
+        shapes: dict[str, tuple[int, ...]] = {}
         for path, want in self.spec.encoder.draws(self.spec.pixels).items():
             scale = self.spec.pixels.stride / want.stride
-            groups = (shape[0] - self.spec.pixels.lead) // self.spec.pixels.group
-            size = (x.shape[0], want.channels, want.frames(groups), int(shape[1] * scale), int(shape[2] * scale))
-            drawn[f"encoder.{path}".rstrip(".")] = torch.randn(size, generator=generator, device=generator.device).to(x)
-        return drawn
+            groups = (frames - self.spec.pixels.lead) // self.spec.pixels.group
+            size = (batch, want.channels, want.frames(groups), int(height * scale), int(width * scale))
+            shapes[f"encoder.{path}".rstrip(".")] = size
+        return shapes
 
     def decode(
         self, latents: Tensor | DiagonalGaussian, *, frames: int | None = None, size: tuple[int, int] | None = None
@@ -246,7 +256,7 @@ class VideoAutoencoder(nn.Module):
             StreamError: a broken group, a state of another model or direction, a layer that cannot stream.
         """
         check_clip(x, self.spec.pixels.channels)
-        state = self._opened(state, "encode")
+        state = self._opened(state, "encode", x)
         seen = state.position + x.shape[2]
         if last and not seen:
             raise StreamError("the stream ends without a frame; give at least one")
@@ -264,7 +274,7 @@ class VideoAutoencoder(nn.Module):
         given = state.given + moments.shape[2]
         end = seen if last else self.spec.decoded_frames(given)
         fit = Fit(end - self.spec.decoded_frames(state.given), true.height, true.width)
-        after = StreamState(state.digest, "encode", seen, given, step.close())
+        after = replace(state, position=seen, given=given, ended=last, tensors=step.close())
         return self.spec.posterior.posterior(moments, fit), after
 
     def decode_chunk(
@@ -282,7 +292,7 @@ class VideoAutoencoder(nn.Module):
         how many true frames this chunk stands for (fewer than it gives only in the last chunk), and height and width.
         """
         z, fit = self._latents(latents, least=0)
-        state = self._opened(state, "decode")
+        state = self._opened(state, "decode", z)
         seen = state.position + z.shape[2]
         if last and not seen:
             raise StreamError("the stream ends without a latent; give at least one")
@@ -294,12 +304,12 @@ class VideoAutoencoder(nn.Module):
         video = self._run("decoder", z, step)
         given = state.given + video.shape[2]
         video = Fit(video.shape[2] - (whole - fit.frames), fit.height, fit.width).crop(video)
-        return video, StreamState(state.digest, "decode", seen, given, step.close())
+        return video, replace(state, position=seen, given=given, ended=last, tensors=step.close())
 
     def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[DiagonalGaussian]:
         """Posteriors of a clip that comes in chunks of any length; waits for one chunk more to know the last."""
         state: StreamState | None = None
-        for x, last in _whole_groups(chunks, self.spec.pixels):
+        for x, last in whole_groups(chunks, self.spec.pixels, lambda x: check_clip(x, self.spec.pixels.channels)):
             posterior, state = self.encode_chunk(x, state, last=last)
             yield posterior
 
@@ -312,32 +322,52 @@ class VideoAutoencoder(nn.Module):
     ) -> Iterator[Tensor]:
         """Frames of latents that come in chunks: posteriors (mode, cropped by their fit), or tensors of any length.
 
-        `frames` and `size` crop what comes of tensors: the frames of the whole clip, height and width.
+        `frames` and `size` crop what comes of them: the frames of the whole clip, height and width.
         """
         state: StreamState | None = None
-        for z, last in _with_last(latents):
-            own = frames
-            if frames is not None and isinstance(z, Tensor):
-                before = 0 if state is None else state.position
-                own = frames - self.spec.decoded_frames(before) if last else None
-            video, state = self.decode_chunk(z, state, last=last, frames=own, size=size)
+        left = frames
+        for z, last in self._latent_chunks(latents):
+            video, state = self.decode_chunk(z, state, last=last, size=size)
+            if left is not None:
+                video = video[:, :, : max(left, 0)]
+                left -= video.shape[2]
             yield video
+        if left:
+            raise VideoError(f"the latents end {left} frames before the {frames} that were asked for; ask for fewer")
+
+    def _latent_chunks(
+        self, latents: Iterable[Tensor | DiagonalGaussian]
+    ) -> Iterator[tuple[Tensor | DiagonalGaussian, bool]]:
+        """Posteriors as they come, tensors in whole groups; and whether each is the last."""
+        source = iter(latents)
+        first = next(source, None)
+        whole = () if first is None else (first,)
+        if isinstance(first, Tensor):
+            yield from whole_groups(chain(whole, source), self.spec.latents, self._latents)  # type: ignore[arg-type]
+        else:
+            yield from with_last(chain(whole, source))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Weights and spec in one safetensors file, all or nothing."""
         checkpoint.save_weights(path, self.state_dict(), self.spec.to_json())
 
     def _run(self, part: Literal["encoder", "decoder"], x: Tensor, ctx: Context) -> Tensor:
-        out: Tensor = self._compiled.get(part, getattr(self, part))(x, ctx)
+        module = getattr(self, part)
+        compiled = self._compiled.get(part)
+        out: Tensor = (compiled if compiled is not None and compiled._orig_mod is module else module)(x, ctx)
         return out
 
     def _framed(self, x: Tensor, rule: FramingRule) -> tuple[Tensor, Fit]:
         """The clip as the encoder takes it, and what of it comes back."""
         true = Fit(*x.shape[2:])
+        if rule not in get_args(FramingRule):
+            raise VideoError(f"framing {rule!r} is unknown; it is one of {', '.join(get_args(FramingRule))}")
         if rule == "published":
             cell = self.spec.cell
-            kept = self.spec.floored_frames(true.frames)
-            return x[:, :, :kept], Fit(kept, true.height // cell * cell, true.width // cell * cell)
+            kept = Fit(self.spec.floored_frames(true.frames), true.height // cell * cell, true.width // cell * cell)
+            if min(kept.frames, kept.height, kept.width) < 1:
+                raise VideoError(f"nothing is left of {true} when it is floored; take framing='fill'")
+            return x[:, :, : kept.frames], kept
         full = Fit(self.spec.filled_frames(true.frames), *self.spec.filled_size(true.height, true.width))
         if rule == "refuse" and full != true:
             low = self.spec.floored_frames(true.frames)
@@ -351,7 +381,9 @@ class VideoAutoencoder(nn.Module):
     def _latents(self, latents: Tensor | DiagonalGaussian, least: int = 1) -> tuple[Tensor, Fit | None]:
         z, fit = (latents.mode(), latents.fit) if isinstance(latents, DiagonalGaussian) else (latents, None)
         want = self.spec.latents.channels
-        if z.ndim != 5 or z.shape[1] != want or z.shape[2] < least:
+        if not isinstance(z, Tensor) or not z.is_floating_point():
+            raise VideoError("latents are a floating point tensor or a posterior; convert what you have first")
+        if z.ndim != 5 or z.shape[1] != want or z.shape[2] < least or not z.shape[0] * z.shape[3] * z.shape[4]:
             raise VideoError(
                 f"found latents of shape {tuple(z.shape)}; they are `b c t h w` with c = {want}, t >= {least}"
             )
@@ -362,55 +394,35 @@ class VideoAutoencoder(nn.Module):
         cell = int(self.spec.latents.stride)
         full = Fit(whole, z.shape[3] * cell, z.shape[4] * cell)
         fit = fit or full
-        kept = Fit(fit.frames if frames is None else frames, *(size or (fit.height, fit.width)))
-        if kept.frames > full.frames or kept.height > full.height or kept.width > full.width:
+        if size is not None and not (isinstance(size, tuple | list) and len(size) == 2 and min(size) > 0):
+            raise VideoError(f"size {size!r} is not (height, width); give two numbers of pixels")
+        height, width = (fit.height, fit.width) if size is None else size
+        kept = Fit(fit.frames if frames is None else frames, height, width)
+        if kept.frames < 0 or kept.frames > full.frames or kept.height > full.height or kept.width > full.width:
             raise VideoError(f"latents of {full} cannot give {kept}; ask for at most what they hold")
         return kept
 
-    def _opened(self, state: StreamState | None, direction: Literal["encode", "decode"]) -> StreamState:
-        """The state to start from, checked."""
+    def _opened(self, state: StreamState | None, direction: Literal["encode", "decode"], x: Tensor) -> StreamState:
+        """The state to start from, checked against the model and the chunk."""
         if limit := self.spec.stream_limit(direction):
             raise StreamError(f"this model cannot {direction} a stream: {limit}")
         digest = self.spec.digest
         if state is None:
-            return StreamState(digest, direction)
+            return StreamState(digest, direction, frame=(x.shape[0], x.shape[3], x.shape[4]))
+        if state.ended:
+            raise StreamError("this stream has had its last chunk; start a new one with state=None")
         if (state.digest, state.direction) != (digest, direction):
             raise StreamError(
                 f"a state to {state.direction} with spec {state.digest[:8]} does not continue here "
                 f"({direction} with spec {digest[:8]}); start a new stream with state=None"
+            )
+        if (frame := (x.shape[0], x.shape[3], x.shape[4])) != state.frame:
+            raise StreamError(
+                f"a chunk of (batch, height, width) {frame} does not continue a stream of {state.frame}; "
+                f"start a new stream with state=None"
             )
         return state
 
 
 def _dtype(part: nn.Module, default: torch.dtype) -> torch.dtype:
     return next((p.dtype for p in part.parameters() if p.is_floating_point()), default)
-
-
-def _with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
-    """Every item, and whether it is the last one."""
-    source = iter(items)
-    try:
-        held = next(source)
-    except StopIteration:
-        raise StreamError("the stream holds nothing; give at least one chunk") from None
-    for item in source:
-        yield held, False
-        held = item
-    yield held, True
-
-
-def _whole_groups(chunks: Iterable[Tensor], signal: Signal) -> Iterator[tuple[Tensor, bool]]:
-    """Chunks of any length as the lead and whole groups; what is left over goes with the last one."""
-    seen, left = 0, None
-    ready: Tensor | None = None
-    for chunk in chunks:
-        left = chunk if left is None else join_frames(left, chunk)
-        total = seen + left.shape[2]
-        whole = signal.frames((total - signal.lead) // signal.group) if total >= signal.lead else 0
-        if whole > seen:
-            if ready is not None:
-                yield ready, False
-            ready, left, seen = left[:, :, : whole - seen], left[:, :, whole - seen :], whole
-    if left is None:
-        raise StreamError("the stream holds nothing; give at least one chunk")
-    yield left if ready is None else join_frames(ready, left), True

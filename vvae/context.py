@@ -109,18 +109,21 @@ class StreamStep(Context):
         return {**self.before, **self.after}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StreamState:
     """What one step leaves for the next: tensors by layer path, and how far the stream has come. Immutable.
 
     `position` counts the frames (encoding) or latent positions (decoding) that went in, `given` what came out.
-    `digest` is that of the spec the state belongs to; `direction` is "encode" or "decode".
+    `frame` is (batch, height, width) of all chunks; after the last one the stream has `ended`. `digest` is that of
+    the spec the state belongs to; `direction` is "encode" or "decode".
     """
 
     digest: str
     direction: str
     position: int = 0
     given: int = 0
+    frame: tuple[int, int, int] = (0, 0, 0)
+    ended: bool = False
     tensors: Mapping[str, Kept] = field(default_factory=dict)
 
     @property

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 from pydantic import Field, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
-from vvae.errors import SpecError, VideoError
-from vvae.layers.layer import split_axis
+from vvae.errors import SpecError, StreamError, VideoError
+from vvae.layers.layer import join_frames, split_axis
 from vvae.layers.pad import pad_time
 from vvae.signal import Signal
 from vvae.spec import Spec
 
+T = TypeVar("T")
 FramingRule: TypeAlias = Literal["fill", "refuse", "published"]
 
 
@@ -70,9 +71,44 @@ def fill(x: Tensor, frames: int, height: int, width: int) -> Tensor:
 
 def check_clip(x: Tensor, channels: int) -> None:
     """VideoError unless x is `b c t h w` with that many channels and at least one pixel."""
+    if not isinstance(x, Tensor):
+        raise VideoError(f"found {type(x).__name__}; a clip is a tensor `b c t h w` with c = {channels}")
     if x.ndim != 5 or x.shape[1] != channels:
         raise VideoError(f"found shape {tuple(x.shape)}; a clip is `b c t h w` with c = {channels}")
     if not x.is_floating_point():
         raise VideoError(f"found {x.dtype}; convert the clip to floating point first (pixels to [-1, 1])")
-    if min(x.shape[3:]) < 1:
-        raise VideoError(f"found frames of {x.shape[3]} x {x.shape[4]} pixels; each side must have at least one")
+    if min(x.shape[0], *x.shape[3:]) < 1:
+        raise VideoError(f"found shape {tuple(x.shape)}; batch, height and width must be at least one")
+
+
+def with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
+    """Every item, and whether it is the last one."""
+    source = iter(items)
+    try:
+        held = next(source)
+    except StopIteration:
+        raise StreamError("the stream holds nothing; give at least one chunk") from None
+    for item in source:
+        yield held, False
+        held = item
+    yield held, True
+
+
+def whole_groups(
+    chunks: Iterable[Tensor], signal: Signal, check: Callable[[Tensor], object]
+) -> Iterator[tuple[Tensor, bool]]:
+    """Chunks of any length, each checked, as the lead and whole groups; what is left over goes with the last one."""
+    seen, left = 0, None
+    ready: Tensor | None = None
+    for chunk in chunks:
+        check(chunk)
+        left = chunk if left is None else join_frames(left, chunk)
+        total = seen + left.shape[2]
+        whole = signal.frames((total - signal.lead) // signal.group) if total >= signal.lead else 0
+        if whole > seen:
+            if ready is not None:
+                yield ready, False
+            ready, left, seen = left[:, :, : whole - seen], left[:, :, whole - seen :], whole
+    if left is None:
+        raise StreamError("the stream holds nothing; give at least one chunk")
+    yield left if ready is None else join_frames(ready, left), True

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
 from vvae.cost import flops, peak_bytes
+from vvae.errors import VideoError
 from vvae.reach import group_numbers
 from vvae.signal import Signal
 
@@ -92,6 +93,8 @@ def _lines(part: PartSummary) -> list[str]:
 
 def summarize(spec: VideoAutoencoderSpec, size: tuple[int, int, int]) -> Summary:
     """See `VideoAutoencoderSpec.summary`; everything is counted on the meta device, in float32."""
+    if len(size) != 3 or min(size) < 1:
+        raise VideoError(f"size {size} is not (frames, height, width); give three numbers, at least 1 each")
     frames, height, width = size
     with torch.device("meta"):
         model = spec.build()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
+
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from vvae.autoencoder import VideoAutoencoderSpec
 from vvae.errors import SpecError
@@ -32,7 +34,7 @@ from vvae.layers.space import ChannelInterleaveSpec, SpatialDownsampleSpec, Spat
 from vvae.layers.time import TemporalDownsampleSpec, TemporalRepeatSpec, TemporalSubsampleSpec, TemporalUpsampleSpec
 from vvae.published.table import Rename
 from vvae.scaling import Affine
-from vvae.spec import LayerSpec, nearest
+from vvae.spec import LayerSpec, Spec, nearest
 
 Grouping: TypeAlias = Literal["derived", "published"]
 
@@ -92,55 +94,65 @@ def upsample(width: int, in_time: bool) -> PerPartSpec:
     return per_part(keyframe=chain(space=space, time=repeat), motion=chain(time=make, space=space))
 
 
-def iv_vae(
-    variant: str | None = None,
-    *,
-    name: str | None = None,
-    width: int | None = None,
-    latent_channels: int | None = None,
-    shift: float | None = None,
-    scale: float | None = None,
-    multipliers: Sequence[int] = (1, 2, 4, 4),
-    blocks: int = 2,
-    temporal: Sequence[bool] = (False, True, True),
-    encoder_attention: Sequence[int] = (),
-    decoder_attention: Sequence[int] = (),
-    grouping: Grouping = "derived",
-) -> VideoAutoencoderSpec:
-    """The spec of an IV-VAE: a released variant (`iv_vae.variants`), or any other by its fields, which override it.
+class IVVAEFields(Spec):
+    """What an IV-VAE is made of.
 
     `multipliers` times `width` is the width of a half at each level; between levels the size halves, and the frame
     rate where `temporal` says so. `encoder_attention` and `decoder_attention` name levels (each counted in its own
     order) with an attention after every block. `grouping` "derived": groups follow from the temporal factors;
     "published": groups of 4, of 2 next to the smallest level, lone frames in the decoder without a temporal factor.
+    """
+
+    name: str | None = None
+    width: PositiveInt = 64
+    latent_channels: PositiveInt = 4
+    shift: float = 0.0
+    scale: float = 1.0
+    multipliers: tuple[PositiveInt, ...] = (1, 2, 4, 4)
+    blocks: PositiveInt = 2
+    temporal: tuple[bool, ...] = (False, True, True)
+    encoder_attention: tuple[NonNegativeInt, ...] = ()
+    decoder_attention: tuple[NonNegativeInt, ...] = ()
+    grouping: Grouping = "derived"
+
+    @model_validator(mode="after")
+    def _fit_each_other(self) -> Self:
+        levels = len(self.multipliers)
+        if self.latent_channels % 2:
+            raise SpecError(
+                f"latent_channels {self.latent_channels} is odd; both halves have as many, take an even one"
+            )
+        if not levels or len(self.temporal) != levels - 1:
+            raise SpecError(f"{levels} multipliers need {max(levels - 1, 0)} temporal, found {len(self.temporal)}")
+        if any(level >= levels for level in (*self.encoder_attention, *self.decoder_attention)):
+            raise SpecError(f"attention at a level that is not there; give levels from 0 to {levels - 1}")
+        if any(self.width * m < 2 for m in self.multipliers[1:]):
+            raise SpecError(f"width {self.width} is halved between levels of the decoder; it must be at least 2 there")
+        return self
+
+
+def iv_vae(variant: str | None = None, **fields: Any) -> VideoAutoencoderSpec:
+    """The spec of an IV-VAE: a released variant (`iv_vae.variants`), or any other by its fields, which override it.
+
+    The fields are those of `IVVAEFields`.
 
     Raises:
-        SpecError: an unknown variant, an odd number of latent channels, lists that do not fit each other.
+        SpecError: an unknown variant or field, values that do not fit each other.
     """
     if variant is not None and variant not in VARIANTS:
-        raise SpecError(f"variant {nearest(variant, VARIANTS)}")
-    base: Mapping[str, Any] = (
-        VARIANTS[variant] if variant else {"width": 64, "latent_channels": 4, "scale": 1.0, "shift": 0.0}
-    )
-    width, z = width or base["width"], latent_channels or base["latent_channels"]
-    if z % 2 or len(temporal) != len(multipliers) - 1 or blocks < 1:
-        raise SpecError(
-            f"latent_channels {z} must be even, temporal (length {len(temporal)}) one shorter than multipliers "
-            f"(length {len(multipliers)}), blocks {blocks} at least 1"
-        )
-    widths = [width * m for m in multipliers]
-    published = grouping == "published"
-    lone = published and not any(temporal)  # the published decoder then takes every latent for a lone frame
-    decoder = _decoder(widths[::-1], blocks, temporal[::-1], decoder_attention, lone)
+        raise SpecError(f"variant {nearest(str(variant), VARIANTS)}")
+    given = IVVAEFields(**{**(VARIANTS[variant] if variant else {}), **fields})
+    widths, z = [given.width * m for m in given.multipliers], given.latent_channels
+    published = given.grouping == "published"
+    lone = published and not any(given.temporal)  # the published decoder then takes every latent for a lone frame
+    encoder = _encoder(widths, z, given.blocks, given.temporal, given.encoder_attention, published)
+    decoder = _decoder(widths[::-1], given.blocks, given.temporal[::-1], given.decoder_attention, lone)
     return VideoAutoencoderSpec(
-        name=name or f"iv_vae_{variant or f'z{z}_dim{width}'}",
-        encoder=ChainSpec(layers=_encoder(widths, z, blocks, temporal, encoder_attention, published)),
+        name=given.name or f"iv_vae_{variant or f'z{z}_dim{given.width}'}",
+        encoder=ChainSpec(layers=encoder),
         decoder=ChainSpec(layers={"latent": two_path(z // 2, kernel=1), **decoder}),
-        framing=Framing(lead=1, group=4 if published else 2 ** sum(temporal)),
-        latent=Affine(
-            shift=base["shift"] if shift is None else shift,
-            scale=base["scale"] if scale is None else scale,
-        ),
+        framing=Framing(lead=1, group=4 if published else 2 ** sum(given.temporal)),
+        latent=Affine(shift=given.shift, scale=given.scale),
     )
 
 

@@ -33,7 +33,9 @@ class ChannelRMSNorm(Layer):
     def run(self, x: Tensor, ctx: Context) -> Tensor:
         wide = torch.promote_types(x.dtype, torch.float32)
         split = split_axis(x, 1, self.parts, x.shape[1] // self.parts)
-        size = torch.linalg.vector_norm(split, dim=2, keepdim=True, dtype=wide).clamp_min(1e-12)
+        size = torch.linalg.vector_norm(split, dim=2, keepdim=True, dtype=wide)
+        # an all-zero pixel has no direction: divided by infinity it stays zero, and so does its gradient
+        size = torch.where(size > 0, size.clamp_min(1e-12), torch.inf)
         y = (split / size).flatten(1, 2) * _per_channel(self.weight.to(wide) * split.shape[2] ** 0.5)
         if self.bias is not None:
             y = y + _per_channel(self.bias.to(wide))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -67,13 +68,19 @@ def _wide(tensor: Tensor) -> Tensor:
 def save_state(state: StreamState, path: str | os.PathLike[str]) -> None:
     """The state of a stream in one safetensors file, all or nothing."""
     tensors = {f"{layer}/{i}": t.detach() for layer, kept in state.tensors.items() for i, t in enumerate(kept)}
-    about = {"direction": state.direction, "given": state.given, "layers": sorted(state.tensors)}
+    about = {
+        "direction": state.direction,
+        "given": state.given,
+        "frame": state.frame,
+        "ended": state.ended,
+        "layers": sorted(state.tensors),
+    }
     metadata = {
         "vvae.position": str(state.position),
         "vvae.spec_sha256": state.digest,
         "vvae.stream": json.dumps(about),
-        "vvae.sha256": checkpoint.digest(tensors),
     }
+    metadata["vvae.sha256"] = _digest(tensors, metadata)
     checkpoint.write_file(path, tensors, metadata)
 
 
@@ -85,15 +92,27 @@ def load_state(path: str | os.PathLike[str]) -> StreamState:
     """
     tensors, metadata = checkpoint.read_file(path)
     try:
-        about = json.loads(metadata["vvae.stream"])
-        position, digest = int(metadata["vvae.position"]), metadata["vvae.spec_sha256"]
-        whole = metadata["vvae.sha256"] == checkpoint.digest(tensors)
-    except (KeyError, ValueError):
-        raise CheckpointError(f"{path}: holds no state of a stream; give a file that save_state wrote") from None
-    if not whole:
-        raise CheckpointError(f"{path}: its tensors are not those that were saved; save the state again")
-    kept = {layer: tuple(_numbered(tensors, layer)) for layer in about["layers"]}
-    return StreamState(digest, about["direction"], position, about["given"], kept)
+        stream, told = metadata["vvae.stream"], metadata.pop("vvae.sha256")
+        if told != _digest(tensors, metadata):
+            raise CheckpointError(f"{path}: is not what was saved; save the state again")
+        about = json.loads(stream)
+        return StreamState(
+            digest=metadata["vvae.spec_sha256"],
+            direction=about["direction"],
+            position=int(metadata["vvae.position"]),
+            given=about["given"],
+            frame=tuple(about["frame"]),
+            ended=about["ended"],
+            tensors={layer: tuple(_numbered(tensors, layer)) for layer in about["layers"]},
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: holds no state of a stream; give a file that save_state wrote") from error
+
+
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """Over the tensors and everything that stands beside them."""
+    text = json.dumps([checkpoint.digest(tensors), sorted(metadata.items())])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _numbered(tensors: dict[str, Tensor], layer: str) -> list[Tensor]:
