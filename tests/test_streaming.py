@@ -327,3 +327,16 @@ def test_frame_layers_keep_nothing() -> None:
     spec = SPEC.replace_at("encoder.conv_in.motion", FrameConv2dSpec(channels=2))
     _, state = spec.build().double().encode_chunk(clip(5))
     assert "encoder.conv_in.motion" not in state.tensors
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@torch.no_grad()
+def test_chunks_are_the_whole_clip_in_lower_precision(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    spec = iv_vae(width=8, latent_channels=4, blocks=1)  # norms over 2 channels, as in SPEC, magnify rounding
+    model, x = spec.build().to(dtype), clip(13, 16, 16).to(dtype)
+    whole = model.encode(x)
+    moments, _ = encode_chunks(model, verify.split(x, spec.pixels, [1, 0, 2]))
+    assert verify.difference(moments, torch.cat([whole.mean, whole.logvar], 1)) <= verify.TOLERANCE[dtype]
+    given = decode_chunks(model, verify.split(whole.mean, spec.latents, [1, 0, 2]))
+    assert verify.difference(given, model.decode(whole)) <= verify.TOLERANCE[dtype]

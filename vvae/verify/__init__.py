@@ -1,6 +1,7 @@
 """Laws that layers and models keep, to point at ours or at your own. `strategies` needs hypothesis."""
 
 from vvae.verify.laws import (
+    TOLERANCE,
     LawError,
     check_checkpointing,
     check_empty,
@@ -20,6 +21,7 @@ from vvae.verify.laws import (
 )
 
 __all__ = [
+    "TOLERANCE",
     "LawError",
     "check_checkpointing",
     "check_empty",
