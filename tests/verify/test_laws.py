@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vvae import reach, verify
 from vvae.context import WHOLE_CLIP, Context
-from vvae.layers import GroupCausalConv3d, Layer
+from vvae.layers import BetweenKeyframesSpec, ChannelInterleaveSpec, GroupCausalConv3d, Layer, chain
 from vvae.layers.layer import channels_first, channels_last
 from vvae.signal import Signal
 from vvae.spec import LayerSpec
@@ -238,6 +238,11 @@ def test_stream_law_rejects_a_kernel_that_only_nearly_agrees() -> None:
 
     with pytest.raises(LawError, match="stream"):
         verify.check_stream(Rounding(2, 2, group=2).double(), SIGNAL, the_clip(), plans())
+
+
+def test_stream_law_takes_a_clip_that_gives_no_frames() -> None:
+    spec = chain(between=BetweenKeyframesSpec(), order=ChannelInterleaveSpec(outer=1, inner=2))
+    verify.check_stream(spec.build(SIGNAL), SIGNAL, the_clip()[:, :, :1], [[0], [-1, 0]])
 
 
 def test_difference_is_absolute_and_part_of_the_largest_value() -> None:

@@ -296,7 +296,10 @@ def _with_gradients(module: nn.Module, x: Tensor, run: Callable[[Tensor], Tensor
     named = {"the clip": leaf, **dict(module.named_parameters())}
     y = run(leaf)
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64).to(y.dtype)
-    found = torch.autograd.grad((y * weights).sum(), list(named.values()), allow_unused=True)
+    total = (y * weights).sum()
+    found: tuple[Tensor | None, ...] = (None,) * len(named)
+    if total.requires_grad:  # zero frames depend on nothing
+        found = torch.autograd.grad(total, list(named.values()), allow_unused=True)
     grads = {n: torch.zeros_like(v) if g is None else g for (n, v), g in zip(named.items(), found, strict=True)}
     return y.detach(), grads
 
