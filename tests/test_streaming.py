@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -121,21 +122,20 @@ def test_streams_of_chunks_of_any_length_give_the_clip_in_its_size(make, frames:
 
 
 def test_gradients_flow_through_the_state(model: VideoAutoencoder) -> None:
-    x = clip(13)
-    for run in (
-        lambda v: model(v),
-        lambda v: torch.cat(list(model.decode_stream(model.encode_stream(v.split(4, 2)))), 2),
-    ):
+    x, weights = clip(13), clip(13, seed=1)
+
+    def gradients(run: Callable[[Tensor], Tensor]) -> list[Tensor]:
         model.zero_grad()
         leaf = x.clone().requires_grad_()
-        weights = clip(13, seed=1)
         (run(leaf) * weights).sum().backward()
-        found = [leaf.grad, *(p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters())]
-        if run.__code__.co_names[:1] == ():
-            want = [g.clone() for g in found]
-        else:
-            # 1e-11: a weight's gradient is a sum over all pixels, which chunks add up in another order
-            assert all(verify.difference(g, w) <= 1e-11 for g, w in zip(found, want, strict=True))
+        return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in (leaf, *model.parameters())]
+
+    def streamed(video: Tensor) -> Tensor:
+        return torch.cat(list(model.decode_stream(model.encode_stream(video.split(4, 2)))), 2)
+
+    want = gradients(model)
+    # 1e-11: a weight's gradient is a sum over all pixels, which chunks add up in another order
+    assert all(verify.difference(g, w) <= 1e-11 for g, w in zip(gradients(streamed), want, strict=True))
     assert any(w.abs().max() > 0 for w in want)
 
 

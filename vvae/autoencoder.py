@@ -81,7 +81,7 @@ class VideoAutoencoderSpec(Spec):
             moments = self.encoder.trace(self.pixels)
             return moments.with_channels(self.posterior.channels(moments.channels))
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the spec: of its JSON, or of its tree where a layer has no spec."""
         try:
