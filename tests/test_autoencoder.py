@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -251,8 +253,9 @@ def test_half_precision_model_gives_a_float32_posterior(model: VideoAutoencoder)
 def test_compiled_model_gives_the_same_whole_and_streaming() -> None:
     model = iv_vae(width=2, latent_channels=2, blocks=1, multipliers=(1, 1), temporal=(True,)).build().double()
     fast, x = model.compile(fullgraph=True, backend="eager"), clip(9, 4, 4)
-    assert torch.equal(fast.encode(x).mean, model.encode(x).mean)
-    assert torch.equal(fast(x), model(x))
+    # not bit for bit: a compiled graph norms the clip as a whole, otherwise it is normed piece by piece
+    assert verify.difference(fast.encode(x).mean, model.encode(x).mean) <= 1e-12
+    assert verify.difference(fast(x), model(x)) <= 1e-12
     chunks = list(fast.decode_stream(fast.encode_stream(x.split(4, 2))))
     assert verify.difference(torch.cat(chunks, 2), model(x)) <= 1e-12
     assert fast.state_dict().keys() == model.state_dict().keys()
@@ -328,3 +331,14 @@ def test_peak_bytes_count_what_is_alive() -> None:
     assert peak_bytes(lambda: x + 1) == 2 * 4096
     assert peak_bytes(lambda: [y := x + 1, y.add_(1)]) == 2 * 4096
     assert peak_bytes(lambda: ((x + 1) + 1) + 1) == 3 * 4096
+
+
+@torch.no_grad()
+def test_channels_last_changes_the_layout_alone() -> None:
+    plain, x = TINY.build().double(), clip(5, 8, 8)
+    laid = copy.deepcopy(plain).channels_last()
+    kernels = [p for p in laid.parameters() if p.ndim in (4, 5) and min(p.shape[1], p[0, 0].numel()) > 1]
+    assert kernels
+    assert not any(kernel.is_contiguous() for kernel in kernels)
+    assert all(torch.equal(p, q) for p, q in zip(laid.parameters(), plain.parameters(), strict=True))
+    assert verify.difference(laid(x), plain(x)) <= 1e-12

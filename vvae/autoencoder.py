@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vvae.summary import Summary
 
 FORMAT = 1
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class VideoAutoencoderSpec(Spec):
@@ -185,6 +186,16 @@ class VideoAutoencoder(nn.Module):
             twin, "_compiled", {name: torch.compile(getattr(self, name), **options) for name in ("encoder", "decoder")}
         )
         return twin
+
+    def channels_last(self) -> Self:
+        """Weights in the layout in which convolutions run fastest, 4-D and 5-D ones alike; values stay. In place.
+
+        Clips are put into it in any case.
+        """
+        for parameter in self.parameters():
+            if layout := LAYOUTS.get(parameter.ndim):
+                parameter.data = parameter.data.contiguous(memory_format=layout)
+        return self
 
     def forward(self, x: Tensor, framing: FramingRule = "fill") -> Tensor:
         """The clip as it comes back, from the mode of its posterior."""
@@ -354,6 +365,7 @@ class VideoAutoencoder(nn.Module):
     def _run(self, part: Literal["encoder", "decoder"], x: Tensor, ctx: Context) -> Tensor:
         module = getattr(self, part)
         compiled = self._compiled.get(part)
+        x = x.contiguous(memory_format=LAYOUTS[5])
         out: Tensor = (compiled if compiled is not None and compiled._orig_mod is module else module)(x, ctx)
         return out
 

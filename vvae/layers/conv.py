@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import reduce
 from typing import Literal, TypeAlias
 
 import torch
@@ -241,7 +242,8 @@ class GroupCausalConv3d(Layer, nn.Conv3d):
     def _alone(self, lead: Tensor) -> Tensor:
         """The lead frame, with itself (or zeros) before it and nothing after it: the taps fold into a 2D kernel."""
         taps = self.weight[:, :, : self.behind + 1]
-        kernel = taps.sum(2) if self.before == "replicate" else taps[:, :, -1]
+        # added one by one: several times faster than a sum over the axis
+        kernel = reduce(torch.add, taps.unbind(2)) if self.before == "replicate" else taps[:, :, -1]
         return F.conv2d(lead.squeeze(2), kernel, self.bias, padding=self.padding[1:]).unsqueeze(2)
 
     def _groups(self, x: Tensor, history: Tensor) -> Tensor:

@@ -12,9 +12,11 @@ from torch.nn import functional as F
 
 from vvae.context import Context
 from vvae.errors import SpecError
-from vvae.layers.layer import Layer, split_axis
+from vvae.layers.layer import Layer, channels_first, channels_last, split_axis
 from vvae.signal import Signal
 from vvae.spec import FrameLayerSpec
+
+PIECE = 256  # pixels of every frame that are normed at a time: what is between the steps stays in the cache
 
 
 class ChannelRMSNorm(Layer):
@@ -31,6 +33,16 @@ class ChannelRMSNorm(Layer):
         self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
+        x = channels_first(channels_last(x).contiguous())
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._normed(x)
+        normed = torch.empty_like(x)
+        rows = max(1, PIECE // x.shape[4])
+        for piece, place in zip(x.split(rows, 3), normed.split(rows, 3), strict=True):
+            place.copy_(self._normed(piece))
+        return normed
+
+    def _normed(self, x: Tensor) -> Tensor:
         wide = torch.promote_types(x.dtype, torch.float32)
         split = split_axis(x, 1, self.parts, x.shape[1] // self.parts)
         size = torch.linalg.vector_norm(split, dim=2, keepdim=True, dtype=wide)
