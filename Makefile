@@ -35,5 +35,16 @@ thorough: $(VENV)/ready check
 golden: $(VENV)/ready
 	$(BIN)/python -m tests.golden.record
 
+# The site of docs/, under site/. Nothing in it is fetched from the internet.
+.PHONY: docs docs-figures
+docs: $(VENV)/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# The pictures and the tables of options on the pages, made again from specs and commands.
+docs-figures: $(VENV)/ready
+	$(BIN)/python docs/figures.py
+	$(BIN)/python docs/options.py
+
 clean:
 	rm -rf $(VENV) $(OUT)

@@ -14,7 +14,7 @@ from torch import nn
 from vvae import Framing, SpecError, VideoError, verify
 from vvae.arch import iv_vae
 from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
-from vvae.cost import OperationCounter, flops
+from vvae.cost import OperationCounter, flops, peak_bytes
 from vvae.layers import (
     FrameAttention,
     GroupCausalConv3d,
@@ -324,9 +324,18 @@ def test_summary_tells_what_is_measured() -> None:
     assert "group causal" in str(found)
 
 
-def test_peak_bytes_count_what_is_alive() -> None:
-    from vvae.cost import peak_bytes
+@torch.no_grad()
+def test_peak_bytes_are_those_of_real_tensors() -> None:
+    def peaks(device: str) -> list[int]:
+        with torch.device(device):
+            model = iv_vae(width=4, latent_channels=2).build()
+            video, latents = torch.zeros(1, 3, 9, 96, 96), torch.zeros(1, 2, 3, 12, 12)
+        return [peak_bytes(lambda: model.encode(video)), peak_bytes(lambda: model.decode(latents))]
 
+    assert all(abs(a - b) <= 0.02 * b for a, b in zip(peaks("meta"), peaks("cpu"), strict=True))
+
+
+def test_peak_bytes_count_what_is_alive() -> None:
     x = torch.zeros(1024, device="meta")  # 4096 bytes
     assert peak_bytes(lambda: x + 1) == 2 * 4096
     assert peak_bytes(lambda: [y := x + 1, y.add_(1)]) == 2 * 4096

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -36,6 +38,9 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.convolution.default and out.is_meta and out.ndim == 5:
+            # a real one keeps the layout of the clip; that of the meta device does not
+            out = torch.empty_like(out, memory_format=torch.channels_last_3d)
         for leaf in tree_leaves((args, kwargs, out)):
             if isinstance(leaf, Tensor) and not isinstance(leaf, nn.Parameter):
                 self._add(leaf)
@@ -55,6 +60,15 @@ class LiveBytes(TorchDispatchMode):
         self.now -= self.live.pop(key)
 
 
+class _FusedAttention(TorchFunctionMode):
+    """On the meta device torch takes the attention that stores every pair of positions; on real ones it does not."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.scaled_dot_product_attention and args[0].is_meta and not kwargs:
+            return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*args)[0]
+        return func(*args, **(kwargs or {}))
+
+
 def flops(run: Callable[[], object]) -> dict[str, int]:
     """FLOPs (2 per multiply-add) of what `run` does, by module path below the class of the outermost module.
 
@@ -69,6 +83,6 @@ def flops(run: Callable[[], object]) -> dict[str, int]:
 def peak_bytes(run: Callable[[], object]) -> int:
     """Peak live bytes of what `run` does, parameters aside."""
     counter = LiveBytes()
-    with counter, torch.no_grad():
+    with counter, _FusedAttention(), torch.no_grad():
         run()
     return counter.peak

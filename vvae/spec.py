@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
+from importlib import import_module
 from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeAlias, get_args, get_origin
 
 from pydantic import (
@@ -253,6 +254,8 @@ def _resolve(value: Any) -> Any:
     if isinstance(value, LayerSpec) or not isinstance(value, Mapping):
         return value
     kind = str(value.get("kind"))
+    if kind not in LayerSpec.kinds:
+        import_module("vvae.layers")  # defines the kinds that ship
     if kind not in LayerSpec.kinds:
         raise SpecError(f"kind {nearest(kind, LayerSpec.kinds)}; import the module that defines it")
     return LayerSpec.kinds[kind].model_validate(dict(value))

@@ -1,10 +1,9 @@
-"""Clips that the tests make themselves, and a model that gives back what it gets."""
+"""Clips that the tests make themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -32,39 +31,6 @@ def make_clip(tmp_path: Path) -> MakeClip:
         return tmp_path / name
 
     return make
-
-
-class Identity:
-    """Gives back every frame, a chunk late; `spoil(frames, first)` may change them on the way."""
-
-    def __init__(self, lead: int = 1, group: int = 4) -> None:
-        self.spec = SimpleNamespace(name="identity", framing=SimpleNamespace(lead=lead, group=group))
-        self.given = 0
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        return iter(())
-
-    def spoil(self, frames: torch.Tensor, first: int) -> torch.Tensor:
-        return frames
-
-    def encode_stream(self, chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-        held: list[torch.Tensor] = []
-        for chunk in chunks:
-            self.given += chunk.shape[2]
-            yield from held
-            held = [chunk]
-        yield from held
-
-    def decode_stream(self, posteriors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-        first = 0
-        for chunk in posteriors:
-            yield self.spoil(chunk, first)
-            first += chunk.shape[2]
-
-
-@pytest.fixture
-def identity() -> Identity:
-    return Identity()
 
 
 def _text(path: Path, clip: bytes) -> None:

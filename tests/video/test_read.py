@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from av.bitstream import BitStreamFilterContext
+from av.stream import Disposition
 from PIL import Image
 
 from vvae.errors import VideoError
@@ -184,3 +185,53 @@ def test_a_rotated_clip_is_upright(make_clip: MakeClip, tmp_path: Path, degrees:
     expected = read_all(path).rot90(turns, (3, 4))
     assert torch.equal(read_all(rotated), expected)
     assert probe(rotated).fitted() == expected.shape[-2:]
+
+
+def with_cover(clip: Path, target: Path, kinds: tuple[str, ...] = ("cover", "video")) -> Path:
+    """The packets of a clip and a picture of 80x80 pixels that is said to be its cover."""
+    with av.open(str(clip)) as old, av.open(str(target), "w") as new:
+        stream = old.streams.video[0]
+        streams = {}
+        for kind in kinds:
+            streams[kind] = new.add_stream_from_template(stream) if kind == "video" else new.add_stream("mjpeg", 1)
+        cover = streams["cover"]
+        cover.width, cover.height, cover.pix_fmt = 80, 80, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        frame = av.VideoFrame(80, 80, "yuvj420p")
+        frame.pts = 0
+        new.mux([*cover.encode(frame), *cover.encode(None)])
+        for packet in old.demux(stream) if "video" in streams else ():
+            if packet.dts is not None:
+                packet.stream = streams["video"]
+                new.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("kinds", [("cover", "video"), ("video", "cover")])
+def test_a_cover_is_not_the_clip(make_clip: MakeClip, tmp_path: Path, kinds: tuple[str, ...]) -> None:
+    path = make_clip(3, 32, 48)
+    covered = with_cover(path, tmp_path / "covered.mp4", kinds)
+    assert torch.equal(read_all(covered), read_all(path))
+    cover = 1 - probe(covered).stream
+    with pytest.raises(VideoError, match=rf"stream {cover} is not a video stream, choose one of \[{1 - cover}\]"):
+        probe(covered, cover)
+
+
+def test_a_cover_alone_is_no_clip(make_clip: MakeClip, tmp_path: Path) -> None:
+    covered = with_cover(make_clip(3, 32, 48), tmp_path / "covered.mp4", ("cover",))
+    with pytest.raises(VideoError, match=r"no video stream \(found: cover picture\)"):
+        probe(covered)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ""])
+@pytest.mark.parametrize("chunk", [1, 4, 5, 16])
+def test_every_format_gives_the_same_frames_in_chunks_of_any_size(make_clip: MakeClip, suffix: str, chunk: int) -> None:
+    path = make_clip(9, 32, 48, f"clip{suffix}")
+    chunks = list(read_clip(path, chunk=chunk))
+    assert [x.shape[2] for x in chunks] == [chunk] * (9 // chunk) + [9 % chunk] * (9 % chunk > 0)
+    assert torch.equal(torch.cat(chunks, dim=2), read_all(path, chunk=100))
+
+
+def test_probe_tells_of_sound(make_clip: MakeClip, tmp_path: Path) -> None:
+    assert probe(two_streams(tmp_path / "two.mp4")).audio
+    assert not probe(make_clip(2)).audio

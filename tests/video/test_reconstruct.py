@@ -9,12 +9,34 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.models.tiny import Identity
+from vvae.autoencoder import VideoAutoencoder
+from vvae.context import StreamState
 from vvae.errors import VideoError
-from vvae.video import ClipWriter, probe, read_clip, reconstruct_clip
+from vvae.memory import Steps
+from vvae.video import ClipWriter, probe, reconstruct_clip
 from vvae.video.reconstruct import paired
+from vvae.video.selection import Selection
 
 MakeClip = Callable[..., Path]
 FILES = {"contact_sheet.png", "figures.json", "per_frame.png", "reconstruction.mp4", "side_by_side.mp4"}
+
+
+class Spoiling(Identity):
+    """`spoil(frames, first)` changes what comes back; `first` is the number of the first of these frames."""
+
+    def __init__(self, lead: int = 1, group: int = 4) -> None:
+        super().__init__(lead, group)
+        self.spoil: Callable[[torch.Tensor, int], torch.Tensor] = lambda frames, first: frames
+
+    def decode_chunk(self, latents: Any, state: StreamState | None = None, **options: Any) -> Any:
+        frames, after = super().decode_chunk(latents, state, **options)
+        return self.spoil(frames, 0 if state is None else state.given), after
+
+
+@pytest.fixture
+def identity() -> Spoiling:
+    return Spoiling()
 
 
 def names(folder: Path) -> set[str]:
@@ -45,10 +67,8 @@ def test_a_model_that_changes_nothing_gets_the_best_figures(identity: Any, make_
 
 
 @pytest.mark.parametrize("lead", [0, 1])
-def test_figures_tell_the_lead_from_each_position_in_a_group(
-    identity: Any, make_clip: MakeClip, tmp_path: Path, lead: int
-) -> None:
-    identity.spec.framing.lead = lead
+def test_figures_tell_the_lead_from_each_position_in_a_group(make_clip: MakeClip, tmp_path: Path, lead: int) -> None:
+    identity = Spoiling(lead=lead)
 
     def spoil(frames: torch.Tensor, first: int) -> torch.Tensor:
         index = torch.arange(first, first + frames.shape[2]).view(1, 1, -1, 1, 1)
@@ -76,12 +96,31 @@ def test_a_clip_of_one_frame_has_no_figures_for_groups(identity: Any, make_clip:
     assert figures["psnr_per_position"] == [None] * 4
 
 
-def test_sources_are_read_only_as_far_as_the_stream_asks(identity: Any, make_clip: MakeClip) -> None:
-    pairs = paired(identity, read_clip(make_clip(20), chunk=2))
-    for done, (source, result) in enumerate(pairs, start=1):
+@pytest.mark.parametrize("groups", [1, 2])
+def test_sources_are_read_only_as_far_as_the_stream_asks(
+    identity: VideoAutoencoder, make_clip: MakeClip, groups: int
+) -> None:
+    given = 0
+
+    def shown() -> Iterator[Any]:
+        nonlocal given
+        for one in Selection(make_clip(20)).shown():
+            given += 1
+            yield one
+
+    for done, (source, result, time) in enumerate(paired(identity, shown(), Steps(groups, groups)), start=1):
         assert torch.equal(source, result)
-        assert identity.given <= done + 4
-    assert identity.given == done == 20
+        assert time is None
+        assert given <= done + 2 * (1 + 4 * groups)
+    assert given == done == 20
+
+
+def test_start_leaves_out_the_first_frames(identity: Any, make_clip: MakeClip, tmp_path: Path) -> None:
+    clip = make_clip(11)
+    whole = [source for source, _, _ in paired(identity, Selection(clip).shown(), Steps(2, 2))]
+    later = [source for source, _, _ in paired(identity, Selection(clip, start=4, frames=3).shown(), Steps(2, 2))]
+    assert torch.equal(torch.cat(later), torch.cat(whole[4:7]))
+    assert reconstruct_clip(identity, Selection(clip, start=4), tmp_path / "out")["frames"] == 7
 
 
 def test_a_broken_clip_leaves_nothing(identity: Any, broken: Path, tmp_path: Path) -> None:

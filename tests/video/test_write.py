@@ -98,3 +98,86 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     for name, message in (("folder.mp4", "a folder of that name"), ("missing/clip.mp4", "does not exist")):
         with pytest.raises(VideoError, match=message):
             write(tmp_path / name, torch.zeros(1, 3, 1, 32, 32))
+
+
+@pytest.mark.parametrize("name", ["clip.xyz", "clip.mp3", "clip.png", "clip.v2"])
+def test_an_unknown_suffix_is_refused_with_the_legal_ones(tmp_path: Path, name: str) -> None:
+    legal = r"\.mp4, \.mov, \.mkv, \.webm, \.avi, \.gif, or no suffix: a folder of PNG"
+    with pytest.raises(VideoError, match=f"cannot be written, legal are {legal}"):
+        ClipWriter(tmp_path / name, 25, (32, 32))
+
+
+def test_a_suffix_may_be_in_capitals(tmp_path: Path) -> None:
+    write(tmp_path / "CLIP.MKV", LONG[:, :, :3])
+    assert sum(x.shape[2] for x in read_clip(tmp_path / "CLIP.MKV")) == 3
+
+
+@pytest.mark.parametrize(
+    ("suffix", "best", "worst"), [(".mp4", 0, 51), (".mov", 0, 51), (".webm", 0, 63), (".avi", 1, 31)]
+)
+def test_quality_goes_from_best_to_worst(tmp_path: Path, suffix: str, best: int, worst: int) -> None:
+    noise = torch.rand(1, 1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    frames = (noise - 0.5).expand(-1, 3, -1, -1, -1)  # gray: colour is stored coarsely whatever the quality
+    likeness = []
+    for quality in (best, None, worst):
+        path = tmp_path / f"{quality}{suffix}"
+        with ClipWriter(path, 25, (64, 64), quality=quality) as clip:
+            clip.write(frames)
+        likeness.append(psnr(frames, next(read_clip(path))).item())
+    assert likeness == sorted(likeness, reverse=True)
+    assert likeness[0] > likeness[2] + 5
+    for quality in (best - 1, worst + 1):
+        with (
+            pytest.raises(VideoError, match=rf"quality is {quality}, legal is {best} \(best\) to {worst}"),
+            ClipWriter(tmp_path / f"other{suffix}", 25, (64, 64), quality=quality) as clip,
+        ):
+            clip.write(frames)
+
+
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.gif", "clip"])
+def test_lossless_formats_have_no_quality(tmp_path: Path, name: str) -> None:
+    with (
+        pytest.raises(VideoError, match=r"quality is 3, but a lossless .* has none"),
+        ClipWriter(tmp_path / name, 25, (32, 32), quality=3) as clip,
+    ):
+        clip.write(LONG)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip"])
+@pytest.mark.parametrize("fps", [0, -25, 1e-9, 1e9, float("nan"), float("inf")])
+def test_a_rate_of_nothing_is_refused(tmp_path: Path, name: str, fps: float) -> None:
+    with pytest.raises(VideoError, match=r"fps is .*, legal is 0\.001 to 100000"):
+        ClipWriter(tmp_path / name, fps, (32, 32))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 30])
+@pytest.mark.parametrize("suffix", [".mkv", ".gif", ""])
+def test_lossless_formats_give_back_every_bit(tmp_path: Path, suffix: str, frames: int) -> None:
+    generator = torch.Generator().manual_seed(frames)
+    clip = torch.randint(0, 256, (1, 3, frames, 9, 13), generator=generator) / 127.5 - 1
+    clip[:, :, frames // 2 :] = clip[:, :, -1:]  # a picture that stays must not be lost
+    with ClipWriter(tmp_path / f"clip{suffix}", 25, (9, 13)) as writer:
+        for chunk in clip.split(7, dim=2):
+            writer.write(chunk)
+    found = torch.cat(list(read_clip(tmp_path / f"clip{suffix}")), dim=2)
+    assert torch.allclose(found, clip, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mkv", ".webm", ".avi", ".gif", ""])
+@pytest.mark.parametrize("step", [RuntimeError(), torch.zeros(1, 3, 1, 32, 31)])
+def test_every_format_appears_whole_or_not_at_all(tmp_path: Path, suffix: str, step: torch.Tensor | Exception) -> None:
+    with pytest.raises((VideoError, RuntimeError)):
+        write(tmp_path / f"clip{suffix}", LONG[:, :, :20], step)
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(VideoError, match="no frame was written"):
+        write(tmp_path / f"clip{suffix}")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_gif_of_many_colours_is_nearly_the_same(tmp_path: Path) -> None:
+    ramp = torch.linspace(-1, 1, 48 * 64).view(1, 1, 1, 48, 64)
+    frames = torch.cat([ramp, -ramp, ramp.flip(4)], dim=1)
+    with ClipWriter(tmp_path / "clip.gif", 25, (48, 64)) as clip:
+        clip.write(frames)
+    assert psnr(frames, next(read_clip(tmp_path / "clip.gif"))).min() > 25

@@ -1,9 +1,7 @@
-"""Loading a model by name or from a file; the state of a stream in a file."""
+"""Loading a model by name or from a file."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -12,11 +10,13 @@ from torch import Tensor
 
 from vvae import checkpoint
 from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
-from vvae.context import StreamState
 from vvae.errors import CheckpointError, SpecError
 from vvae.spec import nearest
+from vvae.state import weights_digest
 
 _HERE = Path(__file__).parent
+EXTRAS = "published_extras."
+"""Leads the names of tensors that a released checkpoint holds, and the model does not use: kept to export them."""
 
 
 def embedded() -> dict[str, Path]:
@@ -34,87 +34,76 @@ def load(name: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> V
     Raises:
         CheckpointError: no such model or file, or a file that is not whole; names what is missing or misshapen.
     """
-    models = embedded()
-    path = _in_folder(models.get(str(name), Path(name)))
-    if not path.exists() and path.suffix != ".safetensors":
-        raise CheckpointError(f"model {nearest(str(name), models)}; or give the path of a .safetensors file")
+    path = find_file(name)
     text, tensors = checkpoint.load_weights(path)
-    try:
-        spec = VideoAutoencoderSpec.from_json(text)
-    except SpecError as error:
-        raise CheckpointError(f"{path}: its spec cannot be used: {error}") from None
+    own = {key: value for key, value in tensors.items() if not key.startswith(EXTRAS)}
+    return filled(_parsed(text, path), own, str(path), dtype)
+
+
+def filled(
+    spec: VideoAutoencoderSpec, tensors: dict[str, Tensor], where: str, dtype: torch.dtype | None = None
+) -> VideoAutoencoder:
+    """The model of a spec with these weights, in evaluation mode; half precision becomes float32 unless `dtype` says.
+
+    Raises:
+        CheckpointError: names what is missing or misshapen; `where` says whose tensors they are.
+    """
     with torch.device("meta"):
         model = spec.build()
     wanted = model.state_dict()
-    checkpoint.match({k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in tensors.items()}, str(path))
+    checkpoint.match({k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in tensors.items()}, where)
     model.load_state_dict({k: _wide(v) for k, v in tensors.items()}, assign=True)
     return (model if dtype is None else model.to(dtype)).eval()
 
 
-def _in_folder(path: Path) -> Path:
-    """The model's file, where `path` is a folder that holds one."""
-    if not path.is_dir():
-        return path
-    files = sorted(path.glob("*.safetensors"))
-    if len(files) != 1:
-        raise CheckpointError(f"{path}: holds {len(files)} .safetensors files; give a folder with one, or the file")
-    return files[0]
+def find_file(name: str | os.PathLike[str]) -> Path:
+    """The file of a model by name, or in a folder that holds one.
+
+    Raises:
+        CheckpointError: no model of that name, or not one file in the folder.
+    """
+    models = embedded()
+    path = models.get(str(name), Path(name))
+    if path.is_dir():
+        files = sorted(path.glob("*.safetensors"))
+        if len(files) != 1:
+            raise CheckpointError(f"{path}: holds {len(files)} .safetensors files; give a folder with one, or the file")
+        return files[0]
+    if not path.exists() and path.suffix != ".safetensors":
+        raise CheckpointError(f"model {nearest(str(name), models)}; or give the path of a .safetensors file")
+    return path
 
 
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+def made_by(weights: str, name: str, latents: Path) -> str:
+    """The name of the model that ships with vvae and has these weights (see `weights_digest`).
+
+    Raises:
+        CheckpointError: none has; `name` is what the model was called, `latents` the file that asks.
+    """
+    for known in embedded():
+        if weights_digest(load(known)) == weights:
+            return known
+    raise CheckpointError(
+        f"{latents}: was encoded by {name} with weights {weights[:12]}, which do not ship with vvae; "
+        "give that model's file with --model"
+    )
 
 
-def save_state(state: StreamState, path: str | os.PathLike[str]) -> None:
-    """The state of a stream in one safetensors file, all or nothing."""
-    tensors = {f"{layer}/{i}": t.detach() for layer, kept in state.tensors.items() for i, t in enumerate(kept)}
-    about = {
-        "direction": state.direction,
-        "given": state.given,
-        "frame": state.frame,
-        "ended": state.ended,
-        "layers": sorted(state.tensors),
-    }
-    metadata = {
-        "vvae.position": str(state.position),
-        "vvae.spec_sha256": state.digest,
-        "vvae.stream": json.dumps(about),
-    }
-    metadata["vvae.sha256"] = _digest(tensors, metadata)
-    checkpoint.write_file(path, tensors, metadata)
-
-
-def load_state(path: str | os.PathLike[str]) -> StreamState:
-    """The state of a stream that `save_state` wrote.
+def spec_in(path: Path) -> VideoAutoencoderSpec:
+    """The spec in a model's file.
 
     Raises:
         CheckpointError: not such a file, or one that is not whole.
     """
-    tensors, metadata = checkpoint.read_file(path)
+    return _parsed(checkpoint.load_weights(path)[0], path)
+
+
+def _parsed(text: str, path: Path) -> VideoAutoencoderSpec:
     try:
-        stream, told = metadata["vvae.stream"], metadata.pop("vvae.sha256")
-        if told != _digest(tensors, metadata):
-            raise CheckpointError(f"{path}: is not what was saved; save the state again")
-        about = json.loads(stream)
-        return StreamState(
-            digest=metadata["vvae.spec_sha256"],
-            direction=about["direction"],
-            position=int(metadata["vvae.position"]),
-            given=about["given"],
-            frame=tuple(about["frame"]),
-            ended=about["ended"],
-            tensors={layer: tuple(_numbered(tensors, layer)) for layer in about["layers"]},
-        )
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: holds no state of a stream; give a file that save_state wrote") from error
+        return VideoAutoencoderSpec.from_json(text)
+    except SpecError as error:
+        raise CheckpointError(f"{path}: its spec cannot be used: {error}") from None
 
 
-def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
-    """Over the tensors and everything that stands beside them."""
-    text = json.dumps([checkpoint.digest(tensors), sorted(metadata.items())])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _numbered(tensors: dict[str, Tensor], layer: str) -> list[Tensor]:
-    numbers = sorted(int(name.rpartition("/")[2]) for name in tensors if name.rpartition("/")[0] == layer)
-    return [tensors[f"{layer}/{i}"] for i in numbers]
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 GAIN = 8  # the error is small: shown as it is, it would be black
 ROWS = ("source", "result", f"error × {GAIN}")  # noqa: RUF001
 
-_PAPER, _INK, _GREY, _BAND, _BLUE, _RED = "#ffffff", "#1c1f24", "#69707a", "#e6ebf2", "#2463a8", "#c8442c"
+PAPER, INK, GREY, BAND, BLUE, RED = "#ffffff", "#1c1f24", "#69707a", "#e6ebf2", "#2463a8", "#c8442c"
 _SHEET_WIDTH, _MARGIN, _GAP, _COLUMNS = 1600, 28, 14, 4
 
 
@@ -41,7 +41,7 @@ def side_by_side(source: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
 
 def bar_height(width: int) -> int:
     """The height in pixels of the title bar over panels of `width` pixels; even."""
-    return 2 * max(6, round(width / 26))
+    return 2 * max(6, round(width / 18))
 
 
 @dataclass(frozen=True)
@@ -84,37 +84,37 @@ def contact_sheet(path: Path, samples: Sequence[Sample], title: str, lead: int) 
     width, height = samples[0].pictures[0].size
     top, row_bar = 190, 58
     sheet_height = top + len(ROWS) * (row_bar + height) + _MARGIN
-    sheet = Image.new("RGB", (_SHEET_WIDTH, sheet_height), _PAPER)
+    sheet = Image.new("RGB", (_SHEET_WIDTH, sheet_height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((_MARGIN, 40), title, _INK, title_font, anchor="lm")
+    draw.text((_MARGIN, 40), title, INK, title_font, anchor="lm")
     left = _MARGIN
     for column, sample in enumerate(samples):
         x = left + column * (width + _GAP)
         name = f"frame {sample.frame}" + (" · lead" if sample.frame < lead else "")
-        draw.text((x, 104), name, _RED if sample.frame < lead else _INK, label_font, anchor="lm")
-        draw.text((x, 150), f"{sample.psnr:.1f} dB", _GREY, value_font, anchor="lm")
+        draw.text((x, 104), name, RED if sample.frame < lead else INK, label_font, anchor="lm")
+        draw.text((x, 150), f"{sample.psnr:.1f} dB", GREY, value_font, anchor="lm")
         for row, picture in enumerate(sample.pictures):
             sheet.paste(picture, (x, top + row * (row_bar + height) + row_bar))
     for row, name in enumerate(ROWS):
-        draw.text((left, top + row * (row_bar + height) + row_bar // 2), name, _GREY, value_font, anchor="lm")
+        draw.text((left, top + row * (row_bar + height) + row_bar // 2), name, GREY, value_font, anchor="lm")
     sheet.save(path)
 
 
 def plot_per_frame(path: Path, psnr: Sequence[float], ssim: Sequence[float], title: str, lead: int, group: int) -> None:
     """A PNG with PSNR (dB) and SSIM over the frame number; every other group is a light band, the lead stands apart."""
-    with matplotlib.rc_context({"font.family": "DejaVu Sans", "font.size": 15, "axes.edgecolor": _GREY}):
-        figure = Figure(figsize=(8, 7), dpi=160, layout="constrained", facecolor=_PAPER)
+    with matplotlib.rc_context({"font.family": "DejaVu Sans", "font.size": 15, "axes.edgecolor": GREY}):
+        figure = Figure(figsize=(8, 7), dpi=160, layout="constrained", facecolor=PAPER)
         upper, lower = figure.subplots(2, 1, sharex=True)
         _draw_curve(upper, psnr, "PSNR (dB)", lead, group)
         _draw_curve(lower, ssim, "SSIM", lead, group)
-        upper.set_title(title, loc="left", fontsize=16, fontweight="bold", color=_INK, pad=14)
-        lower.set_xlabel("frame", color=_INK)
+        upper.set_title(title, loc="left", fontsize=16, fontweight="bold", color=INK, pad=14)
+        lower.set_xlabel("frame", color=INK)
         lower.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
         figure.align_ylabels()
         handles, labels = lower.get_legend_handles_labels()
         named = dict(zip(labels, handles, strict=True))
         figure.legend(
-            list(named.values()), list(named), loc="outside lower center", ncols=3, frameon=False, labelcolor=_INK
+            list(named.values()), list(named), loc="outside lower center", ncols=3, frameon=False, labelcolor=INK
         )
         figure.savefig(path)
 
@@ -124,19 +124,19 @@ def _draw_curve(axes: Axes, values: Sequence[float], name: str, lead: int, group
     if count <= 120 * group:  # narrower bands could not be seen
         for start in range(lead, count, 2 * group):
             end = min(start + group, count)
-            axes.axvspan(start - 0.5, end - 0.5, color=_BAND, linewidth=0, label=f"groups of {group}")
+            axes.axvspan(start - 0.5, end - 0.5, color=BAND, linewidth=0, label=f"groups of {group}")
     marker, line = ("o", 2.0) if count <= 100 else ("", 1.0)
-    axes.plot(range(lead, count), values[lead:], color=_BLUE, linewidth=line, marker=marker, markersize=4)
+    axes.plot(range(lead, count), values[lead:], color=BLUE, linewidth=line, marker=marker, markersize=4)
     mean = sum(values) / count
-    axes.axhline(mean, color=_GREY, linewidth=1.5, linestyle=(0, (4, 4)), zorder=1, label="mean")
+    axes.axhline(mean, color=GREY, linewidth=1.5, linestyle=(0, (4, 4)), zorder=1, label="mean")
     if lead:
-        points = axes.plot(range(lead), values[:lead], "D", color=_RED, markersize=9, label="lead", zorder=5)
+        points = axes.plot(range(lead), values[:lead], "D", color=RED, markersize=9, label="lead", zorder=5)
         points[0].set_clip_on(False)  # the marker stands half over the axis
-    axes.set_ylabel(name, color=_INK)
+    axes.set_ylabel(name, color=INK)
     axes.set_xlim(-1, count)
     axes.margins(y=0.12)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=_INK)
+    axes.tick_params(colors=INK)
 
 
 def _small(frame: torch.Tensor) -> Image.Image:
@@ -159,7 +159,7 @@ def _heat_colours() -> torch.Tensor:
 @functools.lru_cache(maxsize=4)
 def _title_bar(width: int, height: int) -> torch.Tensor:
     """`1 3 1 height 3*width` in [-1, 1]: the names of the three panels."""
-    bar = Image.new("RGB", (len(ROWS) * width, height), _INK)
+    bar = Image.new("RGB", (len(ROWS) * width, height), INK)
     draw = ImageDraw.Draw(bar)
     for panel, name in enumerate(ROWS):
         draw.text((panel * width + height // 3, height // 2), name, "#ffffff", _font(height * 0.62), anchor="lm")

@@ -6,35 +6,38 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from vvae.autoencoder import VideoAutoencoder
 from vvae.errors import VideoError
+from vvae.memory import Steps, usual_steps
 from vvae.video import metrics
+from vvae.video.output import sound_of, write_frame
 from vvae.video.pictures import GAIN, Samples, bar_height, contact_sheet, plot_per_frame, side_by_side
-from vvae.video.read import ClipInfo, probe, read_clip
+from vvae.video.selection import Selection, Shown
+from vvae.video.steps import decoded, encoded, in_steps
 from vvae.video.whole import whole_folder
 from vvae.video.write import ClipWriter
 
-if TYPE_CHECKING:
-    from vvae.autoencoder import VideoAutoencoder
-
 Figures = dict[str, Any]
-Pair = tuple[torch.Tensor, torch.Tensor]
+Pair = tuple[torch.Tensor, torch.Tensor, Fraction | None]
 Progress = Callable[[int, int | None], None]
 
 
 @torch.inference_mode()
 def reconstruct_clip(
     model: VideoAutoencoder,
-    clip: str | Path,
+    clip: str | Path | Selection,
     out: str | Path,
     *,
     frames: int | None = None,
     size: int | None = None,
+    steps: Steps | None = None,
+    audio: bool = False,
     progress: Progress | None = None,
 ) -> Figures:
     """Encodes and decodes a clip as a stream, in constant memory, and fills the folder `out`:
@@ -44,44 +47,43 @@ def reconstruct_clip(
     and compressed into MP4; `seconds` for reading, encoding and decoding, without measuring and writing, and
     `frames_per_second` from it. A mean over no frame is None.
 
-    frames: at most this many, from the start. size: short side in pixels. progress: called after each step with
-    the frames done and the frames promised by the file (None: it does not say).
+    clip: a path, with `frames` (at most this many, from the start) and `size` (short side in pixels), or a
+    `Selection`, which says more. steps: groups in one step, see `vvae.memory`. audio: keep the clip's sound in both
+    clips. progress: called after each frame with the frames done and the frames promised by the file (None: it does
+    not say).
 
     Errors: VideoError where the clip cannot be read, frames have a side below 11 pixels, `out` is not a new or empty
     folder, or the result holds values that are not finite; then nothing is left behind.
     """
-    clip, out = Path(clip), Path(out)
-    with whole_folder(out) as folder:
-        info = probe(clip)
-        _refuse_tiny(info, size)
-        source = read_clip(clip, frames=frames, size=size, chunk=max(8, model.spec.framing.group))
-        report = _Report(model, info)
-        report.stream(paired(model, source), folder, _promised(info, frames), progress)
+    selection = clip if isinstance(clip, Selection) else Selection(Path(clip), frames=frames, size=size)
+    with whole_folder(Path(out)) as folder:
+        _refuse_tiny(selection)
+        report = _Report(model, selection)
+        pairs = paired(model, selection.shown(), steps or usual_steps(model.spec))
+        report.stream(pairs, folder, audio, progress)
         report.draw(folder)
         (folder / "figures.json").write_text(json.dumps(report.figures, indent=2, allow_nan=False) + "\n")
     return report.figures
 
 
-def paired(model: VideoAutoencoder, chunks: Iterable[torch.Tensor]) -> Iterator[Pair]:
-    """Source and result of each frame, `1 3 1 h w` in [-1, 1] each, as the stream gives them back.
+def paired(model: VideoAutoencoder, shown: Iterable[Shown], steps: Steps) -> Iterator[Pair]:
+    """Source and result of each frame, `1 3 1 h w` in [-1, 1] each, and its time, as the stream gives them back.
 
     Sources wait only while the stream lags. Errors: VideoError where the result is not finite or loses frames.
     """
-    waiting: deque[torch.Tensor] = deque()
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    waiting: deque[Shown] = deque()
 
-    def remembered() -> Iterator[torch.Tensor]:
-        for chunk in chunks:
-            waiting.extend(torch.split(chunk, 1, dim=2))
-            yield chunk.to(device)
+    def remembered() -> Iterator[Shown]:
+        for one in shown:
+            waiting.append(one)
+            yield one
 
-    for decoded in model.decode_stream(model.encode_stream(remembered())):
-        if decoded.shape[2] > len(waiting):
+    results = encoded(model, in_steps(remembered(), model.spec.pixels, steps.encode))
+    for result in decoded(model, (result.posterior for result in results), steps.decode):
+        if not waiting:
             raise VideoError(f"{model.spec.name}: gave back more frames than it was given")
-        if not torch.isfinite(decoded).all():
-            raise VideoError(f"{model.spec.name}: the result holds values that are not finite, check the weights")
-        for result in torch.split(decoded, 1, dim=2):
-            yield waiting.popleft(), result.float().cpu().clamp(-1, 1)
+        source, time = waiting.popleft()
+        yield source, result, time
     if waiting:
         raise VideoError(f"{model.spec.name}: the last {len(waiting)} frames did not come back")
 
@@ -89,8 +91,8 @@ def paired(model: VideoAutoencoder, chunks: Iterable[torch.Tensor]) -> Iterator[
 class _Report:
     """What is known of each frame so far, and the pictures and figures made from it."""
 
-    def __init__(self, model: VideoAutoencoder, info: ClipInfo) -> None:
-        self.info = info
+    def __init__(self, model: VideoAutoencoder, clip: Selection) -> None:
+        self.clip = clip
         self.name, self.lead, self.group = model.spec.name, model.spec.framing.lead, model.spec.framing.group
         self.psnr: list[float] = []
         self.ssim: list[float] = []
@@ -98,27 +100,22 @@ class _Report:
         self.size = (0, 0)
         self.seconds = 0.0
 
-    def stream(
-        self,
-        pairs: Iterator[Pair],
-        folder: Path,
-        promised: int | None,
-        progress: Progress | None,
-    ) -> None:
+    def stream(self, pairs: Iterator[Pair], folder: Path, audio: bool, progress: Progress | None) -> None:
         """Takes all pairs: measures them, and writes the two clips into `folder`."""
-        plain: ClipWriter | None = None
-        with ExitStack() as stack:
-            for source, result in self._timed(pairs):
-                if plain is None:
-                    self.size = height, width = source.shape[3], source.shape[4]
-                    plain = stack.enter_context(ClipWriter(folder / "reconstruction.mp4", self.info.fps, self.size))
-                    wide = (height + bar_height(width), 3 * width)
-                    beside = stack.enter_context(ClipWriter(folder / "side_by_side.mp4", self.info.fps, wide))
+        clip, fps = self.clip, self.clip.info.fps
+        sound = sound_of(clip.path if audio else None, fps, clip.start)
+        height, width = self.size = clip.pixels
+        wide = (height + bar_height(width), 3 * width)
+        with (
+            ClipWriter(folder / "reconstruction.mp4", fps, self.size, **sound) as plain,
+            ClipWriter(folder / "side_by_side.mp4", fps, wide, **sound) as beside,
+        ):
+            for source, result, time in self._timed(pairs):
                 self.add(source, result)
-                plain.write(result)
-                beside.write(side_by_side(source, result))
+                write_frame(plain, result, time)
+                write_frame(beside, side_by_side(source, result), time)
                 if progress is not None:
-                    progress(len(self.psnr), promised)
+                    progress(len(self.psnr), clip.promised)
 
     def _timed(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
         """The pairs, and the seconds that each took to come."""
@@ -144,11 +141,11 @@ class _Report:
         grouped = self.psnr[self.lead :]
         return {
             "model": self.name,
-            "clip": self.info.path.name,
+            "clip": self.clip.path.name,
             "frames": len(self.psnr),
             "height": self.size[0],
             "width": self.size[1],
-            "fps": round(float(self.info.fps), 4),
+            "fps": round(float(self.clip.info.fps), 4),
             "psnr": _mean(self.psnr),
             "psnr_lead": _mean(self.psnr[: self.lead]),
             "psnr_per_position": [_mean(grouped[position :: self.group]) for position in range(self.group)],
@@ -165,13 +162,8 @@ def _mean(values: list[float]) -> float | None:
     return round(sum(values) / len(values), 6) if values else None
 
 
-def _promised(info: ClipInfo, frames: int | None) -> int | None:
-    known = [count for count in (info.frames, frames) if count is not None]
-    return min(known) if info.frames is not None else None
-
-
-def _refuse_tiny(info: ClipInfo, size: int | None) -> None:
-    height, width = info.fitted(size)
+def _refuse_tiny(clip: Selection) -> None:
+    height, width = clip.pixels
     if min(height, width) < metrics.SMALLEST_SIDE:
         found, legal = f"frames of {height}x{width} pixels", metrics.SMALLEST_SIDE
-        raise VideoError(f"{info.path}: {found} are too small to measure, both sides need {legal} or more")
+        raise VideoError(f"{clip.path}: {found} are too small to measure, both sides need {legal} or more")

@@ -1,0 +1,106 @@
+"""`vvae reconstruct`, `encode`, `decode`: what they leave, and that both ways give the same clip."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import vvae.video.steps
+from tests.cli.conftest import Run
+from vvae.video import read_clip
+
+MODEL = ("--model", "model.safetensors")
+
+
+def frames(path: Path) -> torch.Tensor:
+    return torch.cat(list(read_clip(path)), dim=2)
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> Any:
+    """What was printed, all of which must be JSON."""
+    return json.loads(capsys.readouterr().out)
+
+
+def test_reconstruct_fills_a_folder_named_after_the_clip(
+    workplace: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("reconstruct", "clip.mp4", *MODEL, "--frames", "7") == 0
+    assert len(list((workplace / "clip_vvae").iterdir())) == 5
+    printed = capsys.readouterr().out
+    assert "7 frames of 32x48" in printed
+    assert "clip_vvae" in printed
+
+
+def test_reconstruct_prints_its_figures_as_json(workplace: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    part = ("--start", "2", "--frames", "6", "--size", "16", "--allow-partial", "--stream", "0")
+    assert run("reconstruct", "clip.mp4", *MODEL, "--out", "here", *part, "--json") == 0
+    figures = told(capsys)
+    assert (figures["frames"], figures["height"], figures["width"]) == (6, 16, 24)
+    assert figures == {"folder": "here", **json.loads((workplace / "here" / "figures.json").read_text())}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [(), ("--start", "3", "--frames", "9"), ("--dtype", "float64"), ("--memory", "2GiB")],
+    ids=str,
+)
+def test_encode_and_decode_give_the_clip_of_reconstruct(workplace: Path, run: Run, part: tuple[str, ...]) -> None:
+    shared = part if part[:1] in (("--dtype",), ("--memory",)) else ()
+    assert run("reconstruct", "clip.mp4", *MODEL, *part, "--out", "r") == 0
+    assert run("encode", "clip.mp4", *MODEL, *part) == 0
+    assert run("decode", "clip_latents.safetensors", *MODEL, *shared, "--out", "d.mp4") == 0
+    assert torch.equal(frames(workplace / "d.mp4"), frames(workplace / "r" / "reconstruction.mp4"))
+
+
+def test_encode_goes_on_after_an_interruption_and_says_so(
+    workplace: Path, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = vvae.video.encode.encoded
+
+    def interrupted(*arguments: Any) -> Any:
+        yield next(real(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vvae.video.encode.encoded", interrupted)
+    assert run("encode", "clip.mp4", *MODEL, "--out", "new.safetensors") == 130
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == ("vvae: interrupted; new.safetensors.part holds 9 frames, the same command goes on from there")
+    monkeypatch.undo()
+    monkeypatch.chdir(workplace)
+    assert run("encode", "clip.mp4", *MODEL, "--out", "new.safetensors", "--json") == 0
+    assert told(capsys)["resumed_at"] == 9
+    assert (workplace / "new.safetensors").read_bytes() == (workplace / "z.safetensors").read_bytes()
+    assert not (workplace / "new.safetensors.part").exists()
+
+
+@pytest.mark.parametrize("command", [("reconstruct", "clip.mp4"), ("decode", "z.safetensors")])
+def test_an_interruption_leaves_nothing(
+    workplace: Path,
+    run: Run,
+    command: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+        yield
+
+    before = sorted(workplace.iterdir())
+    for place in ("reconstruct", "decode"):
+        monkeypatch.setattr(f"vvae.video.{place}.decoded", interrupted)
+    assert run(*command, *MODEL) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "vvae: interrupted"
+    assert sorted(workplace.iterdir()) == before
+
+
+def test_decode_finds_a_model_that_ships_by_its_weights(
+    workplace: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("encode", "clip.mp4", "--frames", "5") == 0
+    assert run("decode", "clip_latents.safetensors", "--json") == 0
+    assert '"model": "vvae-small"' in capsys.readouterr().out
+    assert frames(workplace / "clip_latents.mp4").shape == (1, 3, 5, 32, 48)

@@ -1,0 +1,125 @@
+"""A model stage by stage, from its spec: what each does to channels, time and space, sees in time, and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.cost import flops
+from vvae.layers.compose import ChainSpec, ResidualSpec
+from vvae.reach import group_numbers
+from vvae.signal import Signal
+from vvae.spec import LayerSpec
+
+_FEW = 4  # stages: then those that are chains themselves are opened
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: its path, the channels it gives, how many of its frames and cells stand for how many at the pixels.
+
+    time: frames at the pixels per frame that it gives; space: the side of a cell in pixels. sees: groups of its own
+    input in time.
+    """
+
+    path: str
+    channels: int
+    time: Fraction
+    space: Fraction
+    sees: str
+    parameters: int
+    flops: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "time": float(self.time), "space": float(self.space)}
+
+
+def stages(spec: VideoAutoencoderSpec, size: tuple[int, int, int]) -> list[Stage]:
+    """The stages of encoder and decoder; FLOPs for a clip of `size` (frames, height, width)."""
+    with torch.device("meta"):
+        model = spec.build()
+        clip = torch.zeros(1, spec.pixels.channels, *size)
+    with torch.no_grad():
+        latents = model.encode(clip).mode()
+    costs = {"encoder": flops(lambda: model.encode(clip)), "decoder": flops(lambda: model.decode(latents))}
+    found = []
+    for part, read in (("encoder", spec.pixels), ("decoder", spec.latents)):
+        layer, root = getattr(spec, part), type(getattr(model, part)).__name__
+        for path, stage, signal in _opened(layer, read):
+            count = costs[part].get(f"{root}.{path}" if path else root, 0)
+            found.append(_stage(spec, model, f"{part}.{path}".rstrip("."), stage, signal, count))
+    return found
+
+
+def _opened(layer: LayerSpec, signal: Signal) -> list[tuple[str, LayerSpec, Signal]]:
+    """The stages of a part; where they are few, those that are chains are opened once."""
+    if not isinstance(layer, ChainSpec):
+        return [("", layer, signal)]
+    found = list(layer.inputs(signal))
+    return list(_children(found)) if len(found) < _FEW else found
+
+
+def _children(found: list[tuple[str, LayerSpec, Signal]]) -> Iterator[tuple[str, LayerSpec, Signal]]:
+    for name, layer, signal in found:
+        if isinstance(layer, ChainSpec | ResidualSpec):
+            yield from ((f"{name}.{inner}", child, read) for inner, child, read in layer.inputs(signal))
+        else:
+            yield name, layer, signal
+
+
+def _stage(
+    spec: VideoAutoencoderSpec, model: VideoAutoencoder, path: str, layer: LayerSpec, read: Signal, cost: int
+) -> Stage:
+    given = layer.trace(read)
+    module: nn.Module = model.get_submodule(path)
+    return Stage(
+        path=path,
+        channels=given.channels,
+        time=Fraction(spec.pixels.group, given.group),
+        space=given.stride,
+        sees=sees(layer, read),
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        flops=cost,
+    )
+
+
+def sees(layer: LayerSpec, read: Signal) -> str:
+    """What a frame that comes out depends on, in groups of the layer's input: "frame", "group", "group, 1 back"."""
+    (back, ahead, same), (more_back, more_ahead, _) = (_sight(layer, read, groups) for groups in (6, 12))
+    if same:
+        return "frame"
+    if more_back > back and more_ahead > ahead:
+        return "whole clip"
+    past = "all before" if more_back > back else f"{back} back" if back else ""
+    future = "all after" if more_ahead > ahead else f"{ahead} ahead" if ahead else ""
+    return ", ".join(filter(None, ("group", past, future)))
+
+
+def _sight(layer: LayerSpec, read: Signal, groups: int) -> tuple[int, int, bool]:
+    """The most groups seen before and after one's own, and whether each frame sees itself alone."""
+    given = layer.trace(read)
+    matrix = layer.reach(read, read.frames(groups))
+    rows, columns = np.nonzero(matrix)
+    own = group_numbers(matrix.shape[0], given.lead, given.group)[rows]
+    seen = group_numbers(matrix.shape[1], read.lead, read.group)[columns]
+    alone = matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix), dtype=np.bool_))
+    return int((own - seen).max(initial=0)), int((seen - own).max(initial=0)), alone
+
+
+def fitting_frames(spec: VideoAutoencoderSpec) -> str:
+    """The numbers of frames that pass as they are: "any", or "1, 5, 9, ... (1 + 4k)"."""
+    most = spec.framing.lead + 4 * spec.framing.group
+    fits = [n for n in range(1, most + 1) if spec.filled_frames(n) == n]
+    if len(fits) == most:
+        return "any"
+    steps = {b - a for a, b in pairwise(fits)}
+    shown = ", ".join(map(str, fits[:4]))
+    return f"{shown}, ... ({fits[0]} + {steps.pop()}k)" if len(steps) == 1 else f"{shown}, ..."

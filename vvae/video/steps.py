@@ -1,0 +1,114 @@
+"""A clip through a model in steps of a chosen length: the same steps wherever a clip is encoded or decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import chain, islice, repeat
+
+import torch
+from torch import Tensor
+
+from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.context import StreamState
+from vvae.errors import VideoError
+from vvae.framing import Fit
+from vvae.gaussian import DiagonalGaussian
+from vvae.signal import Signal
+from vvae.video.selection import Shown
+
+
+@dataclass(frozen=True)
+class Step:
+    """Frames that go in together, `1 3 t h w`, when they are shown, and whether they are the last."""
+
+    frames: Tensor
+    times: tuple[Fraction, ...] | None
+    last: bool
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What came of a step, and the state for the next one."""
+
+    step: Step
+    posterior: DiagonalGaussian
+    state: StreamState
+
+
+def device_of(model: VideoAutoencoder) -> torch.device:
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def in_steps(shown: Iterable[Shown], signal: Signal, groups: int, done: int = 0) -> Iterator[Step]:
+    """The lead and `groups` groups, then `groups` groups again and again, then what is left. `done`: frames before."""
+    sizes = repeat(groups * signal.group) if done else chain([signal.frames(groups)], repeat(groups * signal.group))
+    source = iter(shown)
+    ahead = list(islice(source, 1))
+    while ahead:
+        held = [*ahead, *islice(source, next(sizes) - 1)]
+        ahead = list(islice(source, 1))
+        times = tuple(time for _, time in held if time is not None)
+        yield Step(torch.cat([frame for frame, _ in held], dim=2), times or None, not ahead)
+
+
+def encoded(model: VideoAutoencoder, steps: Iterable[Step], state: StreamState | None = None) -> Iterator[Encoded]:
+    """The posterior of each step, from a state on. Errors: VideoError where it holds values that are not finite."""
+    device = device_of(model)
+    for step in steps:
+        posterior, state = model.encode_chunk(step.frames.to(device), state, last=step.last)
+        _refuse_not_finite(model, posterior.mean, "latents")
+        yield Encoded(step, posterior, state)
+
+
+def decoded(model: VideoAutoencoder, posteriors: Iterable[DiagonalGaussian], groups: int) -> Iterator[Tensor]:
+    """Frames `1 3 1 h w` in [-1, 1] on the CPU, decoded from the posteriors' modes in steps of `groups` groups.
+
+    Errors: VideoError where the result is not finite.
+    """
+    for video in model.decode_stream(regrouped(posteriors, model.spec, groups)):
+        _refuse_not_finite(model, video, "result")
+        yield from torch.split(video.float().cpu().clamp(-1, 1), 1, dim=2)
+
+
+def regrouped(
+    posteriors: Iterable[DiagonalGaussian], spec: VideoAutoencoderSpec, groups: int
+) -> Iterator[DiagonalGaussian]:
+    """The same latents, cut into the lead and `groups` groups, then `groups` groups each."""
+    held: DiagonalGaussian | None = None
+    seen = 0
+    for posterior in posteriors:
+        held = posterior if held is None else _joined(held, posterior)
+        while held.mean.shape[2] >= (count := spec.latents.frames(groups) if not seen else groups * spec.latents.group):
+            frames = spec.decoded_frames(seen + count) - spec.decoded_frames(seen)
+            first, held = _cut(held, count, frames)
+            seen += count
+            yield first
+    if held is not None and held.mean.shape[2]:
+        yield held
+
+
+def _joined(a: DiagonalGaussian, b: DiagonalGaussian) -> DiagonalGaussian:
+    fit = replace(a.fit, frames=a.fit.frames + b.fit.frames)
+    return replace(a, mean=torch.cat([a.mean, b.mean], 2), logvar=torch.cat([a.logvar, b.logvar], 2), fit=fit)
+
+
+def _cut(whole: DiagonalGaussian, count: int, frames: int) -> tuple[DiagonalGaussian, DiagonalGaussian]:
+    """The first `count` positions, which stand for `frames` frames or what is left, and the rest."""
+    frames = min(frames, whole.fit.frames)
+    rest = Fit(whole.fit.frames - frames, whole.fit.height, whole.fit.width)
+    return (
+        replace(
+            whole,
+            mean=whole.mean[:, :, :count],
+            logvar=whole.logvar[:, :, :count],
+            fit=replace(whole.fit, frames=frames),
+        ),
+        replace(whole, mean=whole.mean[:, :, count:], logvar=whole.logvar[:, :, count:], fit=rest),
+    )
+
+
+def _refuse_not_finite(model: VideoAutoencoder, x: Tensor, what: str) -> None:
+    if not torch.isfinite(x).all():
+        raise VideoError(f"{model.spec.name}: the {what} holds values that are not finite, check weights and dtype")
