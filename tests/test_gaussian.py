@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Independent, Normal, kl_divergence
 
-from vvae import Affine, ClipNorm, DiagonalGaussian, Fit, PosteriorSpec, SpecError
+from vvae import Affine, ClipNorm, DiagonalGaussian, Fit, PosteriorSpec, SpecError, VideoError
 
 SHAPE = (2, 3, 2, 2, 4)
 FIT = Fit(5, 16, 32)
@@ -79,3 +79,9 @@ def test_clip_norm_makes_a_piece_zero_mean_and_unit_size_and_cannot_be_undone() 
     torch.testing.assert_close(y[1:], ClipNorm(eps=0.0).normalize(z[1:]))
     with pytest.raises(SpecError, match="no inverse"):
         ClipNorm().restore(y)
+
+
+def test_noise_of_another_shape_is_refused() -> None:
+    posterior = gaussian()
+    with pytest.raises(VideoError, match="must be that of the mean"):
+        posterior.sample(noise=torch.zeros(SHAPE[1:], dtype=torch.float64))

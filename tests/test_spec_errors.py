@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import vvae
-from vvae import Affine, ClipNorm, FrameLayerSpec, Framing, Signal, SpecError, VideoAutoencoderSpec
+from vvae import Affine, ClipNorm, FrameLayerSpec, Framing, PosteriorSpec, Signal, SpecError, VideoAutoencoderSpec
 from vvae.arch import iv_vae
 from vvae.layers import (
     AfterLeadSpec,
@@ -189,11 +189,14 @@ CALLS: dict[Site, Callable[[], object]] = {
     ("autoencoder.py", "VideoAutoencoderSpec._wiring", 1): partial(autoencoder, CONV),
     ("gaussian.py", "PosteriorSpec.channels", 0): partial(autoencoder, FrameConv2dSpec(channels=5)),
     ("scaling.py", "Affine.check", 0): partial(autoencoder, CONV, latent=Affine(shift=(0.0, 0.0, 0.0))),
+    ("scaling.py", "Affine.check", 1): partial(autoencoder, FrameConv2dSpec(channels=6), latent=Affine(scale=0.0)),
+    ("gaussian.py", "PosteriorSpec._ordered", 0): partial(PosteriorSpec, limits=(3.0, -3.0)),
     ("scaling.py", "ClipNorm.restore", 0): partial(ClipNorm().restore, torch.zeros(1, 2, 1, 2, 2)),
     (COMPOSE, "_agree_in_frames", 0): partial(parallel(a=RaggedSpec(), b=SILU).frames, Signal(4, group=2), 3),
     ("layers/opaque.py", "OpaqueSpec.to_json", 0): opaque(nn.Conv3d(3, 3, 1), 3).to_json,
     ("spec.py", "Spec.to_json", 0): UnwritableSpec(call=_second_of_a_kind).to_json,
     ("spec.py", "Spec.replace_at", 0): partial(iv_vae().replace_at, "encoder.level9", SILU),
+    ("spec.py", "Spec.replace_at", 1): partial(iv_vae().replace_at, "encoder.level0", "silu"),
     ("spec.py", "LayerSpec.__pydantic_init_subclass__", 0): _second_of_a_kind,
     ("spec.py", "LayerSpec.whole_groups", 0): partial(GroupCausalConv3dSpec(channels=4).frames, PIXELS, 3),
     ("spec.py", "_resolve", 0): partial(layer_from_json, '{"kind": "chian", "layers": {}}'),

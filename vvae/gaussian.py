@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
-from vvae.errors import SpecError
+from vvae.errors import SpecError, VideoError
 from vvae.framing import Fit
 from vvae.spec import Spec
 
@@ -35,7 +36,15 @@ class DiagonalGaussian:
         return self.mean
 
     def sample(self, generator: torch.Generator | None = None, *, noise: Tensor | None = None) -> Tensor:
-        """mean + std * noise; the noise is drawn with `generator` unless given."""
+        """mean + std * noise; the noise, of the mean's shape, is drawn with `generator` unless given.
+
+        Raises:
+            VideoError: noise of another shape.
+        """
+        if noise is not None and noise.shape != self.mean.shape:
+            raise VideoError(
+                f"noise of shape {tuple(noise.shape)}; it must be that of the mean, {tuple(self.mean.shape)}"
+            )
         if noise is None:
             where = self.mean.device if generator is None else generator.device
             noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype, device=where)
@@ -64,6 +73,12 @@ class PosteriorSpec(Spec):
 
     limits: tuple[float, float] | None = None
     limits_of: Literal["moments", "sample"] = "moments"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.limits is not None and not self.limits[0] < self.limits[1]:
+            raise SpecError(f"posterior: limits {self.limits} are in no order; give (least, greatest)")
+        return self
 
     def channels(self, moments: int) -> int:
         """Channels of the latents for that many of the moments."""

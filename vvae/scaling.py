@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
@@ -26,6 +27,8 @@ class Affine(Spec):
         for name, value in (("shift", self.shift), ("scale", self.scale)):
             if isinstance(value, tuple) and len(value) != channels:
                 raise SpecError(f"latent.{name} has {len(value)} numbers for {channels} latent channels; give one each")
+        if not all(map(math.isfinite, (*_numbers(self.shift), *_numbers(self.scale)))) or 0 in _numbers(self.scale):
+            raise SpecError(f"latent: {self} cannot be undone; scale must be finite and not 0, shift finite")
 
     def normalize(self, latents: Tensor) -> Tensor:
         return (latents - _channels(self.shift, latents)) * _channels(self.scale, latents)
@@ -53,6 +56,10 @@ class ClipNorm(Spec):
 
 
 LatentScaling: TypeAlias = Annotated[Affine | ClipNorm, Field(discriminator="kind")]
+
+
+def _numbers(value: float | Sequence[float]) -> Sequence[float]:
+    return value if isinstance(value, Sequence) else (value,)
 
 
 def _channels(value: float | Sequence[float], like: Tensor) -> Tensor | float:

@@ -94,6 +94,8 @@ class Spec(BaseModel):
         child = self.children().get(name)
         if child is None:
             raise SpecError(f"no layer there: {nearest(name, self.children())}", (name,))
+        if not isinstance(layer, LayerSpec | None):
+            raise SpecError(f"{layer!r} is no layer; give a LayerSpec, or fields by name", (name,))
         with at(name):
             new = child.replace_at(rest, layer, **fields) if rest else (layer or child).replace(**fields)
         return self._with_child(name, new)

@@ -17,7 +17,10 @@ _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
 class Machine(Figure):
-    """Where and with what a run was made; `load` averages the minute before it, `load_after` the last one in it."""
+    """Where and with what a run was made; `load` averages the minute before it, `load_after` the last one in it.
+
+    `large_pages`: torch asks Linux for large pages (THP_MEM_ALLOC_ENABLE), so that new large tensors cost less.
+    """
 
     cpu: str
     cores: int
@@ -26,6 +29,7 @@ class Machine(Figure):
     gpu: str | None
     torch: str
     diffusers: str | None
+    large_pages: bool
     load: float
     load_after: float | None = None
 
@@ -41,6 +45,7 @@ def look() -> Machine:
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         torch=torch.__version__,
         diffusers=installed("diffusers"),
+        large_pages=os.environ.get("THP_MEM_ALLOC_ENABLE") == "1",
         load=os.getloadavg()[0],
     )
 

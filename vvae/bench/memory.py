@@ -21,8 +21,8 @@ from vvae.cost import peak_bytes
 from vvae.errors import VvaeError
 from vvae.summary import Direction
 
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**16), "MALLOC_ARENA_MAX": "1"}
-"""For glibc: what is dropped goes back to the system at once, so that a peak is that of living tensors."""
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**16), "MALLOC_ARENA_MAX": "1", "THP_MEM_ALLOC_ENABLE": "0"}
+"""What is dropped goes back to the system at once, and pages are small, so that a peak is that of living tensors."""
 
 STATES, SPARE = 2, 200 * MIB
 """A stream may take so many times its state, and so much besides."""

@@ -145,10 +145,11 @@ def markdown(report: Report) -> str:
     """The report as a page: the machine, what is missing, all tables."""
     m = report.machine
     after = "-" if m.load_after is None else f"{m.load_after:.2f}"
+    pages = "large pages (THP_MEM_ALLOC_ENABLE=1)" if m.large_pages else "small pages"
     lines = [
         "# Speed and memory",
         "",
-        f"{m.cpu}, {m.cores} cores, {m.threads} threads; GPU {m.gpu or 'none'}; torch {m.torch}, diffusers "
+        f"{m.cpu}, {m.cores} cores, {m.threads} threads, {pages}; GPU {m.gpu or 'none'}; torch {m.torch}, diffusers "
         f"{m.diffusers or 'none'}; load {m.load:.2f} before, {after} after; {report.plan.rounds} rounds.",
         "",
         *(f"{unit}  " for unit in UNITS),

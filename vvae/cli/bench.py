@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from vvae.bench import Report
+
+LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 
 
 def size(text: str) -> tuple[int, int, int]:
@@ -38,6 +41,8 @@ def bench(
     json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
 ) -> None:
     """Time specs beside units of the same machine; peak memory, growth, costs."""
+    # read when torch takes its first large tensor; without it, handing out memory hides what is compared
+    os.environ.setdefault(LARGE_PAGES, "1")
     from vvae.bench import PARTS, QUICK, Plan, run, write
 
     sizes = tuple(size(text) for text in clip or ())

@@ -9,12 +9,12 @@ from functools import wraps
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field
-from torch import Tensor, cat, nn
+from torch import Tensor, nn
 
 from vvae import reach
 from vvae.context import WHOLE_CLIP, Context, WholeClip
 from vvae.errors import SpecError
-from vvae.layers.layer import fold_frames, join_frames, unfold_frames
+from vvae.layers.layer import fold_frames, join_channels, join_frames, unfold_frames
 from vvae.reach import Reach
 from vvae.signal import Signal
 from vvae.spec import AnyLayer, Layers, LayerSpec, at
@@ -262,7 +262,7 @@ class Parallel(nn.Module):
 
     def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
         parts = [branch(x, ctx) for branch in own_layers(self).values()]
-        return cat(align(ctx, self, parts), 1)
+        return join_channels(align(ctx, self, parts))
 
 
 class PerPart(Parallel):
@@ -271,7 +271,7 @@ class PerPart(Parallel):
     def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
         shares = x.chunk(len(self._modules), 1)
         parts = [branch(share, ctx) for branch, share in zip(own_layers(self).values(), shares, strict=True)]
-        return cat(align(ctx, self, parts), 1)
+        return join_channels(align(ctx, self, parts))
 
 
 class ParallelSpec(CompositeSpec):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -60,6 +61,11 @@ def join_frames(*parts: Tensor) -> Tensor:
     if len(filled) < 2:
         return (filled or parts)[0]
     return channels_first(torch.cat([channels_last(part) for part in filled], 1))
+
+
+def join_channels(parts: Sequence[Tensor]) -> Tensor:
+    """Clips one above the other in channels, channels-last in memory."""
+    return channels_first(torch.cat([channels_last(part) for part in parts], -1))
 
 
 def blank_frame(x: Tensor) -> Tensor:
