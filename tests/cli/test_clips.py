@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 import torch
 
 import vvae.video.steps
 from tests.cli.conftest import Run
+from tests.video.test_sound import singing
 from vvae.video import read_clip
 
 MODEL = ("--model", "model.safetensors")
@@ -54,6 +56,24 @@ def test_encode_and_decode_give_the_clip_of_reconstruct(workplace: Path, run: Ru
     assert run("encode", "clip.mp4", *MODEL, *part) == 0
     assert run("decode", "clip_latents.safetensors", *MODEL, *shared, "--out", "d.mp4") == 0
     assert torch.equal(frames(workplace / "d.mp4"), frames(workplace / "r" / "reconstruction.mp4"))
+
+
+def test_the_sound_of_the_chosen_part_is_kept_when_it_is_asked_for(workplace: Path, run: Run) -> None:
+    singing(workplace / "singing.mp4")
+    assert run("reconstruct", "singing.mp4", *MODEL, "--start", "10", "--frames", "20", "--out", "silent") == 0
+    assert run("reconstruct", "singing.mp4", *MODEL, "--start", "10", "--frames", "20", "--audio", "--out", "part") == 0
+    assert run("encode", "singing.mp4", *MODEL) == 0
+    assert run("decode", "singing_latents.safetensors", *MODEL, "--audio-from", "singing.mp4", "--out", "d.mp4") == 0
+    assert sound(workplace / "silent" / "reconstruction.mp4") is None
+    for file, seconds in (("part/reconstruction.mp4", 0.8), ("part/side_by_side.mp4", 0.8), ("d.mp4", 2.0)):
+        assert sound(workplace / file) == pytest.approx(seconds, abs=0.03)  # a packet of AAC lasts 0.023 s
+
+
+def sound(path: Path) -> float | None:
+    """Seconds of the first audio stream."""
+    with av.open(str(path)) as container:
+        streams = container.streams.audio
+        return float(streams[0].duration * streams[0].time_base) if streams else None
 
 
 def test_encode_goes_on_after_an_interruption_and_says_so(
