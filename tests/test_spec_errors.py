@@ -18,7 +18,8 @@ from torch import nn
 
 import vvae
 from vvae import Affine, ClipNorm, FrameLayerSpec, Framing, PosteriorSpec, Signal, SpecError, VideoAutoencoderSpec
-from vvae.arch import iv_vae
+from vvae.arch import image_vae, iv_vae
+from vvae.arch.image_vae import renames
 from vvae.layers import (
     AfterLeadSpec,
     BetweenKeyframesSpec,
@@ -28,6 +29,7 @@ from vvae.layers import (
     DepthToSpaceSpec,
     FrameAttentionSpec,
     FrameConv2dSpec,
+    FrameGroupNormSpec,
     GroupCausalConv3dSpec,
     KeyframeBranchesSpec,
     LoneFramesSpec,
@@ -160,6 +162,7 @@ WIRING: dict[Site, tuple[LayerSpec, Signal]] = {
     (KEYFRAME, "KeyframeBranchesSpec.trace", 0): (KeyframeBranchesSpec(keyframe=SILU, between=SILU), Signal(4)),
     (KEYFRAME, "KeyframeBranchesSpec.trace", 1): (KeyframeBranchesSpec(keyframe=SILU, between=SILU), PIXELS),
     ("layers/norm.py", "ChannelRMSNormSpec.trace", 0): (ChannelRMSNormSpec(parts=3), PIXELS),
+    ("layers/norm.py", "FrameGroupNormSpec.trace", 0): (FrameGroupNormSpec(groups=3), PIXELS),
     (SPACE, "SpatialDownsampleSpec.trace", 0): (SpatialDownsampleSpec(channels=4, kernel=1), PIXELS),
     (SPACE, "SpatialUpsampleSpec.trace", 0): (SpatialUpsampleSpec(channels=4, kernel=2), PIXELS),
     (SPACE, "DepthToSpaceSpec.trace", 0): (DepthToSpaceSpec(factor=3), PIXELS),
@@ -177,6 +180,10 @@ def autoencoder(encoder: LayerSpec, decoder: LayerSpec = CONV, **fields: Any) ->
 
 
 CALLS: dict[Site, Callable[[], object]] = {
+    ("arch/image_vae.py", "image_vae", 0): partial(image_vae, "sd4"),
+    ("arch/image_vae.py", "ImageVAEFields._fit_each_other", 0): partial(image_vae, encoder_attention=(4,)),
+    ("arch/image_vae.py", "ImageVAEFields._fit_each_other", 1): partial(image_vae, "sd3", inner_channels=4),
+    ("arch/image_vae.py", "_known", 0): partial(renames, image_vae(), "ldm"),
     ("arch/iv_vae.py", "iv_vae", 0): partial(iv_vae, "z16_dim65"),
     ("arch/iv_vae.py", "IVVAEFields._fit_each_other", 0): partial(iv_vae, latent_channels=3),
     ("arch/iv_vae.py", "IVVAEFields._fit_each_other", 1): partial(iv_vae, temporal=(True,)),

@@ -31,7 +31,7 @@ def nearest(name: str, known: Mapping[str, Any]) -> str:
     """`name` beside the known names that look like it, for an error message."""
     if not known:
         return f"{name!r} is unknown; there is none"
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or sorted(known)[:6]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or list(known)[:6]
     return f"{name!r} is unknown; near it: {', '.join(close)}"
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vvae.arch import iv_vae
+from vvae.arch import image_vae, iv_vae
 from vvae.autoencoder import VideoAutoencoderSpec
+from vvae.layers import ReLUSpec
 
 FILE = Path(__file__).parent / "golden.safetensors"
 KEPT = 300  # values of each output
@@ -21,6 +22,21 @@ MODELS: Mapping[str, Callable[[], VideoAutoencoderSpec]] = {
     "iv_vae_no_temporal": lambda: iv_vae(width=2, blocks=1, temporal=(False,) * 3, grouping="published"),
     "iv_vae_five_levels": lambda: iv_vae(
         width=2, blocks=1, multipliers=(1, 1, 2, 2, 2), temporal=(True, False, True, True), encoder_attention=(1,)
+    ),
+    "image_vae": lambda: image_vae("sd3", widths=(4, 8, 8, 8), blocks=1, groups=2, latent_channels=4),
+    "image_vae_all_options": lambda: image_vae(
+        widths=(4, 6),
+        stem=2,
+        blocks=1,
+        groups=2,
+        act=ReLUSpec(),
+        latent_channels=3,
+        inner_channels=5,
+        scale=0.5,
+        encoder_attention=(1,),
+        decoder_attention=(0,),
+        resample_conv=False,
+        tanh_out=True,
     ),
 }
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vvae import verify
 from vvae.cost import flops
-from vvae.layers import SpatialUpsample
+from vvae.layers import SpatialAverage, SpatialRepeat, SpatialUpsample
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4])
@@ -35,3 +35,13 @@ def test_upsample_does_four_ninths_of_the_work() -> None:
     assert convolved == pytest.approx(plain * 4 / 9 * border)
     folding = 2 * 8 * 8 * (4 * 9 + 8 * 9) * 2  # of the kernel: a few taps, whatever the clip's size
     assert flops(lambda: layer(x))["Global"] <= convolved + folding
+
+
+@torch.no_grad()
+def test_average_undoes_repetition_and_drops_what_is_left_over() -> None:
+    x = torch.randn(2, 3, 2, 4, 6, dtype=torch.float64)
+    repeated = SpatialRepeat(3)(x)
+    assert torch.equal(repeated[:, :, :, 1::3, 2::3], x)
+    assert verify.difference(SpatialAverage(3)(repeated), x) <= 1e-15
+    left_over = F.pad(repeated, (0, 2, 0, 1), value=100.0)
+    assert verify.difference(SpatialAverage(3)(left_over), x) <= 1e-15

@@ -17,7 +17,8 @@ from vvae import CheckpointError, checkpoint
 from vvae.arch.iv_vae import VARIANTS, iv_vae, published_fields, renames
 from vvae.autoencoder import VideoAutoencoderSpec
 from vvae.models.files import EXTRAS
-from vvae.models.recognise import layout, recognise, shapes_of
+from vvae.models.iv_layout import layout
+from vvae.models.recognise import recognise, shapes_of
 from vvae.models.released import as_published, from_published, load_released
 from vvae.published.renames import to_published
 from vvae.published.table import published_shapes

@@ -15,6 +15,7 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 from vvae.autoencoder import VideoAutoencoderSpec
 from vvae.errors import SpecError
 from vvae.framing import Framing
+from vvae.layers.activation import SiLUSpec
 from vvae.layers.blocks import atrous_head, attention_block, residual_block
 from vvae.layers.compose import (
     AfterLeadSpec,
@@ -29,7 +30,7 @@ from vvae.layers.compose import (
 )
 from vvae.layers.conv import FrameConv2dSpec, GroupCausalConv3dSpec
 from vvae.layers.keyframe import BetweenKeyframesSpec, KeyframeBranchesSpec
-from vvae.layers.norm import ChannelRMSNormSpec, SiLUSpec
+from vvae.layers.norm import ChannelRMSNormSpec
 from vvae.layers.space import ChannelInterleaveSpec, SpatialDownsampleSpec, SpatialUpsampleSpec
 from vvae.layers.time import TemporalDownsampleSpec, TemporalRepeatSpec, TemporalSubsampleSpec, TemporalUpsampleSpec
 from vvae.published.table import Rename

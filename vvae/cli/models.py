@@ -71,7 +71,7 @@ def convert(
     to: Annotated[Literal["vvae", "published"], typer.Option(help="Make a model of vvae, or a released one.")] = "vvae",
     variant: Annotated[
         str | None,
-        typer.Option(metavar="VARIANT", help="Whose scale and shift it has, if its size is no release's."),
+        typer.Option(metavar="VARIANT", help="Whose scale and shift it has, if its shapes do not tell."),
     ] = None,
     json: o.Json = False,
 ) -> None:
@@ -111,7 +111,7 @@ def _told(done: Conversion, file: Path) -> dict[str, Any]:
         "architecture": found.architecture,
         "variant": found.variant,
         "fields": dict(found.fields),
-        "temporal_factor": 2 ** sum(found.fields["temporal"]),
+        "temporal_factor": found.spec.pixels.group // found.spec.latents.group,
         "constants": found.assumed,
         "dropped_prefix": done.dropped_prefix,
         "parameters": sum(tensor.numel() for tensor in done.tensors.values()),

@@ -1,5 +1,6 @@
 """Layers: plain modules with ordinary constructors, `forward(x, ctx=WHOLE_CLIP)`, x of shape `b c t h w`."""
 
+from vvae.layers.activation import ReLU, ReLUSpec, SiLU, SiLUSpec, Tanh, TanhSpec
 from vvae.layers.attention import FrameAttention, FrameAttentionSpec
 from vvae.layers.blocks import atrous_head, attention_block, residual_block
 from vvae.layers.compose import (
@@ -37,7 +38,7 @@ from vvae.layers.keyframe import (
     KeyframeSplit,
 )
 from vvae.layers.layer import Layer
-from vvae.layers.norm import ChannelRMSNorm, ChannelRMSNormSpec, SiLU, SiLUSpec
+from vvae.layers.norm import ChannelRMSNorm, ChannelRMSNormSpec, FrameGroupNorm, FrameGroupNormSpec
 from vvae.layers.opaque import OpaqueSpec, PerFrame, opaque
 from vvae.layers.pad import CausalPad, TimePad, pad_time
 from vvae.layers.space import (
@@ -47,8 +48,12 @@ from vvae.layers.space import (
     DepthToSpaceSpec,
     SpaceToDepth,
     SpaceToDepthSpec,
+    SpatialAverage,
+    SpatialAverageSpec,
     SpatialDownsample,
     SpatialDownsampleSpec,
+    SpatialRepeat,
+    SpatialRepeatSpec,
     SpatialUpsample,
     SpatialUpsampleSpec,
 )
@@ -86,6 +91,8 @@ __all__ = [
     "FrameAttentionSpec",
     "FrameConv2d",
     "FrameConv2dSpec",
+    "FrameGroupNorm",
+    "FrameGroupNormSpec",
     "GroupCausalConv3d",
     "GroupCausalConv3dSpec",
     "KeyframeBranches",
@@ -103,16 +110,24 @@ __all__ = [
     "PerFrame",
     "PerPart",
     "PerPartSpec",
+    "ReLU",
+    "ReLUSpec",
     "Residual",
     "ResidualSpec",
     "SiLU",
     "SiLUSpec",
     "SpaceToDepth",
     "SpaceToDepthSpec",
+    "SpatialAverage",
+    "SpatialAverageSpec",
     "SpatialDownsample",
     "SpatialDownsampleSpec",
+    "SpatialRepeat",
+    "SpatialRepeatSpec",
     "SpatialUpsample",
     "SpatialUpsampleSpec",
+    "Tanh",
+    "TanhSpec",
     "TemporalDownsample",
     "TemporalDownsampleSpec",
     "TemporalRepeat",

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vvae.layers.activation import SiLUSpec
 from vvae.layers.attention import FrameAttentionSpec
 from vvae.layers.compose import ChainSpec, ParallelSpec, ResidualSpec, chain
 from vvae.layers.conv import FrameConv2dSpec
-from vvae.layers.norm import ChannelRMSNormSpec, SiLUSpec
+from vvae.layers.norm import ChannelRMSNormSpec
 from vvae.layers.space import ChannelInterleaveSpec
 from vvae.spec import LayerSpec
 
+SILU, RMS_NORM = SiLUSpec(), ChannelRMSNormSpec()
 
-def residual_block(conv: LayerSpec, *, norm: LayerSpec, shortcut: LayerSpec | None = None) -> ResidualSpec:
-    """norm, SiLU, conv, twice, plus the shortcut."""
-    layers = {"norm_a": norm, "act_a": SiLUSpec(), "conv_a": conv, "norm_b": norm, "act_b": SiLUSpec(), "conv_b": conv}
+
+def residual_block(
+    conv: LayerSpec, *, norm: LayerSpec, act: LayerSpec = SILU, shortcut: LayerSpec | None = None
+) -> ResidualSpec:
+    """norm, activation, conv, twice, plus the shortcut."""
+    layers = {"norm_a": norm, "act_a": act, "conv_a": conv, "norm_b": norm, "act_b": act, "conv_b": conv}
     return ResidualSpec(layers=layers, shortcut=shortcut)
 
 
-def attention_block(*, heads: int = 1) -> ResidualSpec:
-    """Channel RMS norm and attention over each frame, plus the input."""
-    return ResidualSpec(layers={"norm": ChannelRMSNormSpec(), "attend": FrameAttentionSpec(heads=heads)})
+def attention_block(*, norm: LayerSpec = RMS_NORM, heads: int = 1) -> ResidualSpec:
+    """A norm (over channels unless given) and attention over each frame, plus the input."""
+    return ResidualSpec(layers={"norm": norm, "attend": FrameAttentionSpec(heads=heads)})
 
 
 def atrous_head(channels: int, *, dilations: Sequence[int] = (1, 3, 6, 9, 12), halves: int = 2) -> ChainSpec:

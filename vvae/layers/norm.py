@@ -1,4 +1,4 @@
-"""Normalisation over the channels of one pixel, and the activation that follows it."""
+"""Normalisation: over the channels of one pixel, over groups of channels of one frame."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from itertools import islice
 from typing import Literal
 
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vvae.context import Context
 from vvae.errors import SpecError
-from vvae.layers.layer import Layer, channels_first, channels_last, split_axis
+from vvae.layers.layer import Layer, channels_first, channels_last, fold_frames, split_axis, unfold_frames
 from vvae.signal import Signal
 from vvae.spec import FrameLayerSpec
 
@@ -84,23 +84,42 @@ class ChannelRMSNormSpec(FrameLayerSpec):
         return Fraction(0)
 
 
-class SiLU(Layer):
-    """x * sigmoid(x)."""
+class FrameGroupNorm(Layer, nn.GroupNorm):
+    """Every frame by itself: each of `groups` equal shares of its channels to mean 0 and variance 1 over all pixels.
+
+    (x - mean) / sqrt(variance + eps) * weight + bias; mean and variance over channels/groups, h and w, weight and bias
+    per channel. Computed in float32 or wider. Shape `b c t h w`, kept. Source: `Normalize` of latent diffusion.
+    """
+
+    def __init__(self, channels: int, groups: int = 32, *, eps: float = 1e-6) -> None:
+        super().__init__(groups, channels, eps)
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
-        return F.silu(x)
+        frames = fold_frames(channels_first(channels_last(x).contiguous()))
+        wide = torch.promote_types(x.dtype, torch.float32)
+        # of x less its mean the norm is the same, and so are its gradients; but torch's norm of x itself loses the
+        # digits of a share whose mean is large beside its deviations
+        centred = frames - self._mean(frames.detach(), wide)
+        normed = F.group_norm(centred, self.num_groups, self.weight.to(wide), self.bias.to(wide), self.eps)
+        return unfold_frames(normed.to(x.dtype), x.shape[0])
+
+    def _mean(self, frames: Tensor, dtype: torch.dtype) -> Tensor:
+        """The mean of each share, for each of its channels: `n c h w` -> `n c 1 1`."""
+        shares = split_axis(frames.mean((2, 3), dtype=dtype), 1, self.num_groups, -1)
+        return shares.mean(2, keepdim=True).expand_as(shares).flatten(1)[..., None, None]
 
 
-class SiLUSpec(FrameLayerSpec):
-    """x * sigmoid(x)."""
+class FrameGroupNormSpec(FrameLayerSpec):
+    """Norm of each of `groups` shares of the channels over all pixels of a frame; frames do not see each other."""
 
-    kind: Literal["silu"] = "silu"
+    kind: Literal["frame_group_norm"] = "frame_group_norm"
+    groups: PositiveInt = 32
+    eps: PositiveFloat = 1e-6
 
     def trace(self, signal: Signal) -> Signal:
+        if signal.channels % self.groups:
+            raise SpecError(f"{signal.channels} channels cannot be normed in {self.groups} groups; take a divisor")
         return signal
 
-    def build(self, signal: Signal) -> SiLU:
-        return SiLU()
-
-    def halo(self, signal: Signal) -> Fraction:
-        return Fraction(0)
+    def build(self, signal: Signal) -> FrameGroupNorm:
+        return FrameGroupNorm(signal.channels, self.groups, eps=self.eps)

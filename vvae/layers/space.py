@@ -125,6 +125,73 @@ class SpatialUpsampleSpec(FrameLayerSpec):
         return Fraction(self.kernel // 2, self.factor)
 
 
+class SpatialAverage(Layer):
+    """Per frame: the mean of each `factor` x `factor` cells. Rows and columns left over at the end are dropped.
+
+    Shapes: `b c t h w` -> `b c t h//factor w//factor`.
+    """
+
+    def __init__(self, factor: int = 2) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def run(self, x: Tensor, ctx: Context) -> Tensor:
+        return unfold_frames(F.avg_pool2d(fold_frames(x), self.factor), x.shape[0])
+
+    def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        return channels, height // self.factor, width // self.factor
+
+
+class SpatialAverageSpec(FrameLayerSpec):
+    """Per frame: the mean of each `factor` x `factor` cells."""
+
+    kind: Literal["spatial_average"] = "spatial_average"
+    factor: PositiveInt = 2
+
+    def trace(self, signal: Signal) -> Signal:
+        return signal.with_stride(signal.stride * self.factor)
+
+    def build(self, signal: Signal) -> SpatialAverage:
+        return SpatialAverage(self.factor)
+
+    def halo(self, signal: Signal) -> Fraction:
+        return Fraction(self.factor - 1)
+
+
+class SpatialRepeat(Layer):
+    """Per frame: every cell `factor` x `factor` times.
+
+    Shapes: `b c t h w` -> `b c t factor*h factor*w`.
+    """
+
+    def __init__(self, factor: int = 2) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def run(self, x: Tensor, ctx: Context) -> Tensor:
+        repeated = F.interpolate(fold_frames(x), scale_factor=self.factor, mode="nearest")
+        return unfold_frames(repeated, x.shape[0])
+
+    def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        return channels, height * self.factor, width * self.factor
+
+
+class SpatialRepeatSpec(FrameLayerSpec):
+    """Per frame: every cell `factor` x `factor` times."""
+
+    kind: Literal["spatial_repeat"] = "spatial_repeat"
+    factor: PositiveInt = 2
+
+    def trace(self, signal: Signal) -> Signal:
+        return signal.with_stride(signal.stride / self.factor)
+
+    def build(self, signal: Signal) -> SpatialRepeat:
+        return SpatialRepeat(self.factor)
+
+    def halo(self, signal: Signal) -> Fraction:
+        return Fraction(0)
+
+
 class SpaceToDepth(Layer):
     """`b c t (h factor) (w factor)` -> `b (c factor factor) t h w`; the row inside the cell before the column."""
 

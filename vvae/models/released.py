@@ -12,11 +12,10 @@ from pathlib import Path
 from torch import Tensor
 
 from vvae import checkpoint
-from vvae.arch.iv_vae import iv_vae, renames
 from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
 from vvae.errors import CheckpointError, SpecError
 from vvae.models.files import EXTRAS, filled, find_file
-from vvae.models.recognise import Recognised, groupings, recognise, shapes_of
+from vvae.models.recognise import FAMILIES, Recognised, laid_out, recognise, shapes_of
 from vvae.published.renames import to_own, to_published
 from vvae.published.table import Rename, place
 
@@ -60,7 +59,8 @@ def load_released(path: str | os.PathLike[str], *, variant: str | None = None) -
 def from_published(path: str | os.PathLike[str], variant: str | None = None) -> Conversion:
     """The tensors of a released checkpoint under vvae's names, values and dtypes unchanged.
 
-    variant: whose constants (scale and shift of the latents) it has, where width and latent channels are no release's.
+    variant: whose constants (scale and shift of the latents) it has, where its shapes are those of no release, or of
+    several.
 
     Raises:
         CheckpointError: no such file, no architecture that is known, or constants that cannot be known.
@@ -85,18 +85,33 @@ def as_published(name: str | os.PathLike[str]) -> Conversion:
     own = {key: tensor for key, tensor in held.items() if not key.startswith(EXTRAS)}
     extras = {key.removeprefix(EXTRAS): tensor for key, tensor in held.items() if key.startswith(EXTRAS)}
     checkpoint.match(shapes_of(spec), {key: tensor.shape for key, tensor in own.items()}, str(path))
-    try:
-        table = renames(spec)
-        published = to_published(table, own, extras)
-        found = recognise({key: tuple(tensor.shape) for key, tensor in published.items()}, str(path), "z4_dim64")
-    except (SpecError, CheckpointError):
-        raise CheckpointError(f"{name}: {spec.name} has no published names; only iv_vae has, as released") from None
-    if not _same_network(spec, found):
-        raise CheckpointError(f"{name}: {spec.name} is no iv_vae as released; its published code would compute another")
-    recognised = Recognised(
-        "iv_vae", spec.name, found.fields, spec, "scale and shift are not saved: no tensor holds them"
-    )
-    return Conversion(recognised, published, _kinds(table, own, extras))
+    found, published = _exported(spec, own, extras, str(name))
+    return Conversion(found, published, _kinds(found.table, own, extras))
+
+
+def _exported(
+    spec: VideoAutoencoderSpec, own: Mapping[str, Tensor], extras: Mapping[str, Tensor], where: str
+) -> tuple[Recognised, dict[str, Tensor]]:
+    """The release that the spec is one of, and its tensors, under the first naming that has a name for all of them."""
+    nearly = ""
+    for family in FAMILIES:
+        for naming in family.namings:
+            try:
+                table = family.renames(spec, naming)
+                published = to_published(table, own, extras)
+                layout = laid_out({key: tuple(tensor.shape) for key, tensor in published.items()}, where)
+            except (SpecError, CheckpointError):
+                continue
+            nearly = nearly or layout.family.architecture
+            if layout.family is family and family.has_network(spec, layout.fields):
+                assumed = "scale and shift are not saved: no tensor holds them"
+                return Recognised(family, spec.name, layout.fields, spec, table, assumed), published
+    if nearly:
+        raise CheckpointError(
+            f"{where}: {spec.name} is no {nearly} as released; its published code would compute another"
+        )
+    known = " and ".join(family.architecture for family in FAMILIES)
+    raise CheckpointError(f"{where}: {spec.name} has no published names; only {known} have, as released")
 
 
 def read_released(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -136,12 +151,6 @@ def _unwrapped(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
         tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
         dropped += wrapper
     return tensors, dropped
-
-
-def _same_network(spec: VideoAutoencoderSpec, found: Recognised) -> bool:
-    """Whether the published code of what was recognised computes what the spec says."""
-    made = [iv_vae(**found.fields, grouping=grouping) for grouping in groupings(found.fields)]
-    return any((spec.encoder, spec.decoder) == (other.encoder, other.decoder) for other in made)
 
 
 def _kinds(table: Iterable[Rename], own: Iterable[str], extras: Iterable[str]) -> tuple[TensorKind, ...]:

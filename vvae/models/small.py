@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from vvae.autoencoder import VideoAutoencoderSpec
 from vvae.framing import Framing
+from vvae.layers.activation import SiLUSpec
 from vvae.layers.blocks import residual_block
 from vvae.layers.compose import AfterLeadSpec, ChainSpec, ParallelSpec, ResidualSpec, chain, parallel
 from vvae.layers.conv import CausalConv3dSpec, FrameConv2dSpec
-from vvae.layers.norm import ChannelRMSNormSpec, SiLUSpec
+from vvae.layers.norm import ChannelRMSNormSpec
 from vvae.layers.space import DepthToSpaceSpec, SpaceToDepthSpec
 from vvae.layers.time import TemporalDownsampleSpec, TemporalUpsampleSpec
 from vvae.scaling import Affine

@@ -22,6 +22,7 @@ from vvae.layers import (
     DepthToSpaceSpec,
     FrameAttentionSpec,
     FrameConv2dSpec,
+    FrameGroupNormSpec,
     GroupCausalConv3dSpec,
     KeyframeBranchesSpec,
     LinearTemporalUpsampleSpec,
@@ -31,8 +32,11 @@ from vvae.layers import (
     ResidualSpec,
     SiLUSpec,
     SpaceToDepthSpec,
+    SpatialAverageSpec,
     SpatialDownsampleSpec,
+    SpatialRepeatSpec,
     SpatialUpsampleSpec,
+    TanhSpec,
     TemporalDownsampleSpec,
     TemporalRepeatSpec,
     TemporalSubsampleSpec,
@@ -93,6 +97,12 @@ def _norm(signal: Signal) -> st.SearchStrategy[LayerSpec]:
     return st.builds(ChannelRMSNormSpec, parts=st.sampled_from(parts), bias=st.booleans()) if parts else st.nothing()
 
 
+def _group_norm(signal: Signal) -> st.SearchStrategy[LayerSpec]:
+    # of one number nothing is left, of two their order alone: each group has three channels or more
+    groups = [n for n in range(1, signal.channels // 3 + 1) if signal.channels % n == 0]
+    return st.builds(FrameGroupNormSpec, groups=st.sampled_from(groups)) if groups else st.nothing()
+
+
 def _attention(signal: Signal) -> st.SearchStrategy[LayerSpec]:
     heads = [n for n in range(1, signal.channels + 1) if signal.channels % n == 0]
     return st.builds(FrameAttentionSpec, heads=st.sampled_from(heads))
@@ -135,6 +145,8 @@ def _space(signal: Signal) -> st.SearchStrategy[LayerSpec]:
     return st.one_of(
         st.builds(SpatialDownsampleSpec, channels=CHANNELS, kernel=st.integers(2, 4), factor=factor),
         st.builds(SpatialUpsampleSpec, channels=CHANNELS, kernel=st.sampled_from([1, 3]), factor=factor),
+        st.builds(SpatialAverageSpec, factor=factor),
+        st.builds(SpatialRepeatSpec, factor=factor),
         st.builds(SpaceToDepthSpec, factor=factor),
         st.builds(DepthToSpaceSpec, factor=factor),
     )
@@ -148,7 +160,9 @@ LEAVES: Mapping[str, Leaf] = MappingProxyType(
         "group_causal_conv3d": _group_conv,
         "causal_conv3d": _causal_conv,
         "channel_rms_norm": _norm,
-        "silu": lambda signal: st.just(SiLUSpec()),
+        "frame_group_norm": _group_norm,
+        # not max(x, 0): a frame of few cells may have none above zero, and then it sees nothing
+        "activation": lambda signal: st.sampled_from([SiLUSpec(), TanhSpec()]),
         "frame_attention": _attention,
         "channel_interleave": _interleave,
         "fewer frames": _fewer_frames,
