@@ -11,12 +11,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import typer
-
-from vvae.cli.bench import bench
+from vvae.cli import main
 
 RESULTS = Path(__file__).parent / "results"
 
 if __name__ == "__main__":
-    sys.argv[1:1] = ["--out", str(RESULTS)]
-    typer.run(bench)
+    main(["bench", "--out", str(RESULTS), *sys.argv[1:]])

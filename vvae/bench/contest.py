@@ -17,6 +17,7 @@ from vvae.bench.rounds import Round, Sample, Say, play, seconds, timed
 from vvae.bench.work import DIRECTIONS, Size, chunked, random_model, source, streamed, ways, whole, work
 from vvae.cost import flops
 from vvae.summary import Direction
+from vvae.verify import difference
 
 OF_CONVOLUTIONS = {"float32": 1.35, "bfloat16": 1.6}
 STREAM_OF_WHOLE = 1.1
@@ -99,7 +100,7 @@ class Field:
         """Warm `run` up and let it take part."""
         start = time.perf_counter()
         out = run()
-        first, error = time.perf_counter() - start, relative_error(out, task.truth)
+        first, error = time.perf_counter() - start, difference(out, task.truth)
         self.facts[name] = {"flops": task.flops, "error": error, "first_seconds": first}
         self.runs[name] = lambda: timed(run)
         self.say(f"warm: {name} {first:.3g} s, error {error:.2g}")
@@ -168,11 +169,6 @@ def counted(spec: VideoAutoencoderSpec, size: Size) -> dict[Direction, int]:
     """FLOPs of each direction, 2 per multiply-add."""
     model = random_model(spec, device="meta")
     return {d: flops(lambda d=d: list(work(model, d, size, device="meta")))["Global"] for d in DIRECTIONS}  # type: ignore[misc]
-
-
-def relative_error(found: Tensor, truth: Tensor) -> float:
-    """max|found - truth| / max|truth|."""
-    return float((found.double() - truth).abs().max() / truth.abs().max())
 
 
 def timing(name: str, rounds: Sequence[Round], facts: Mapping[str, float]) -> Timing:

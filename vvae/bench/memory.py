@@ -134,8 +134,7 @@ def memory(
         for size in [*sizes, *([longer] if stream and longer else [])]:
             peak = measure_alone(Case(spec=spec.to_json(), direction=direction, stream=stream, size=size), threads)
             say(f"memory: {direction}{' stream' * stream} {size}: {peak.bytes / MIB:.0f} MiB")
-            part = getattr(spec.summary(size), direction)
-            state = part.state_bytes if stream else None
+            state = getattr(spec.summary(size), direction).state_bytes if stream else None
             count = counted(spec, direction, stream, size)
             found.append(Memory(direction=direction, stream=stream, size=size, peak=peak, counted=count, state=state))
     return found

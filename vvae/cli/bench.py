@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from vvae.cli import options as o
 
 if TYPE_CHECKING:
     from vvae.bench import Report
@@ -20,10 +21,9 @@ LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 
 def size(text: str) -> tuple[int, int, int]:
     """Frames, height and width from "17x128x128"."""
-    if not (found := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", text)):
+    if (found := o.clip_size(text)) is None:
         raise typer.BadParameter(f"{text!r} is not FRAMESxHEIGHTxWIDTH; write it as 17x128x128")
-    frames, height, width = map(int, found.groups())
-    return frames, height, width
+    return found
 
 
 def bench(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -39,7 +38,9 @@ def show(
     json: o.Json = False,
 ) -> None:
     """What a model is: stage by stage, in time, what it costs."""
-    clip = _clip_size(size)
+    clip = o.clip_size(size)
+    if clip is None:
+        raise VideoError(f"--size {size}: is not FRAMESxHEIGHTxWIDTH; write it as 17x256x256")
     _refuse_picture(picture)
     from vvae.cli.tables import print_summary
     from vvae.models.names import spec_of
@@ -123,13 +124,6 @@ def _safetensors(file: Path) -> Path:
     if file.suffix != ".safetensors":
         raise CheckpointError(f"--out {file}: is no .safetensors file; give that ending")
     return file
-
-
-def _clip_size(text: str) -> tuple[int, int, int]:
-    if not (found := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", text)):
-        raise VideoError(f"--size {text}: is not FRAMESxHEIGHTxWIDTH; write it as 17x256x256")
-    frames, height, width = map(int, found.groups())
-    return frames, height, width
 
 
 def _refuse_picture(picture: Path | None) -> None:

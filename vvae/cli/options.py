@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,6 +112,14 @@ def steps_for(memory: str | None, opened: Opened, size: tuple[int, int], *direct
         return steps_within(parse_bytes(memory), opened.model.spec, size, dtype=opened.dtype, directions=directions)
     except VvaeError as error:
         raise VvaeError(f"--memory {memory}: {error}") from None
+
+
+def clip_size(text: str) -> tuple[int, int, int] | None:
+    """Frames, height and width from "17x128x128"; None where it is nothing of the kind."""
+    if not (found := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", text)):
+        return None
+    frames, height, width = map(int, found.groups())
+    return frames, height, width
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from vvae.context import Context
 from vvae.errors import SpecError
-from vvae.layers.layer import Layer, channels_first, channels_last, fold_frames, split_axis, unfold_frames
+from vvae.layers.layer import Layer, fold_frames, split_axis, unfold_frames
 from vvae.signal import Signal
 from vvae.spec import FrameLayerSpec
 
@@ -34,7 +34,7 @@ class ChannelRMSNorm(Layer):
         self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
-        x = channels_first(channels_last(x).contiguous())
+        x = x.contiguous(memory_format=torch.channels_last_3d)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self._normed(x)
         normed = torch.empty_like(x)
@@ -95,7 +95,7 @@ class FrameGroupNorm(Layer, nn.GroupNorm):
         super().__init__(groups, channels, eps)
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
-        frames = fold_frames(channels_first(channels_last(x).contiguous()))
+        frames = fold_frames(x.contiguous(memory_format=torch.channels_last_3d))
         wide = torch.promote_types(x.dtype, torch.float32)
         # of x less its mean the norm is the same, and so are its gradients; but torch's norm of x itself loses the
         # digits of a share whose mean is large beside its deviations
