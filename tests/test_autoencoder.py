@@ -13,7 +13,8 @@ from torch import nn
 
 from vvae import Framing, SpecError, VideoError, verify
 from vvae.arch import iv_vae
-from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.autoencoder import VideoAutoencoder
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.cost import OperationCounter, flops, peak_bytes
 from vvae.layers import (
     FrameAttention,

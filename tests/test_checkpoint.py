@@ -198,6 +198,12 @@ def test_wrong_metadata_is_refused(saved: Path, change: dict[str, str | None], w
     assert all(word in message for word in words)
 
 
+@pytest.mark.parametrize("metadata", [{}, {"format": "pt"}])
+def test_a_file_without_tensors_is_written_and_read(tmp_path: Path, metadata: dict[str, str]) -> None:
+    write_file(tmp_path / "none.safetensors", {}, metadata)
+    assert read_file(tmp_path / "none.safetensors") == ({}, metadata)
+
+
 def test_what_cannot_be_written_leaves_the_old_file(saved: Path, tmp_path: Path) -> None:
     ones = torch.ones(2)
     assert "no such folder" in refusal(write_file, tmp_path / "no" / "file", {"x": ones}, {})
@@ -274,6 +280,7 @@ def test_pth_is_read_bare_or_wrapped(tmp_path: Path, wrap: Any) -> None:
         ({"weight": torch.ones(1), "epoch": 3}, "1 entries are no named tensors: epoch"),
         ({0: torch.ones(1)}, "0"),
         ({"model": {"w": torch.ones(1)}, "state_dict": {"w": torch.ones(1)}}, "state_dict and model"),
+        ({"ema_state_dict": {}}, "1 entries are no named tensors: ema_state_dict"),
     ],
 )
 def test_pth_of_something_else_is_refused(tmp_path: Path, content: Any, word: str) -> None:

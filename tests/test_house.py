@@ -45,6 +45,7 @@ PUBLIC = [
     "arch",
     "layers",
     "load",
+    "load_published",
     "load_state",
     "save_state",
 ]
@@ -140,7 +141,8 @@ def test_parity_cases_are_counted_once_for_all_dtypes() -> None:
 
 
 def test_missing_parity_cases_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for arch in ("iv_vae", EXCEPTED[0]):
+    monkeypatch.setattr("tests.conftest.EXCEPTED", ("later",))
+    for arch in ("iv_vae", "later"):
         (tmp_path / arch).mkdir()
         (tmp_path / arch / "cases.json").write_text('[{"case": "a"}, {"case": "b"}]')
     monkeypatch.setattr("tests.conftest.FOLDER", tmp_path)

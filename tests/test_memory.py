@@ -9,7 +9,7 @@ import torch
 
 from tests.models.tiny import tiny_model
 from vvae import VideoError
-from vvae.autoencoder import VideoAutoencoderSpec
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.cost import LiveBytes
 from vvae.memory import MOST_GROUPS, Direction, Steps, parse_bytes, step_bytes, steps_within, told, usual_steps
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.models.tiny import Identity, tiny_model
 from vvae.arch import iv_vae
-from vvae.autoencoder import VideoAutoencoderSpec
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.layers import (
     CausalConv3dSpec,
     FrameConv2dSpec,

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from vvae import CheckpointError, StreamError, StreamState, VideoError, checkpoint, load_state, save_state, verify
 from vvae.arch import iv_vae
-from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.autoencoder import VideoAutoencoder
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.cost import flops
 from vvae.layers import (
     AfterLeadSpec,

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vvae import arch, layers
-    from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+    from vvae.autoencoder import VideoAutoencoder
+    from vvae.autoencoder_spec import VideoAutoencoderSpec
     from vvae.context import WHOLE_CLIP, Context, StreamState, StreamStep, WholeClip
     from vvae.errors import CheckpointError, SpecError, StreamError, TileError, VideoError, VvaeError
     from vvae.framing import Fit, Framing
     from vvae.gaussian import DiagonalGaussian, PosteriorSpec
     from vvae.models import load, load_state, save_state
+    from vvae.models.released import load_published
     from vvae.scaling import Affine, ClipNorm
     from vvae.signal import Signal
     from vvae.spec import FrameLayerSpec, LayerSpec
@@ -43,17 +45,20 @@ __all__ = [
     "arch",
     "layers",
     "load",
+    "load_published",
     "load_state",
     "save_state",
 ]
 
 _HOMES = {
-    "autoencoder": ("VideoAutoencoder", "VideoAutoencoderSpec"),
+    "autoencoder": ("VideoAutoencoder",),
+    "autoencoder_spec": ("VideoAutoencoderSpec",),
     "context": ("WHOLE_CLIP", "Context", "StreamState", "StreamStep", "WholeClip"),
     "errors": ("CheckpointError", "SpecError", "StreamError", "TileError", "VideoError", "VvaeError"),
     "framing": ("Fit", "Framing"),
     "gaussian": ("DiagonalGaussian", "PosteriorSpec"),
     "models": ("load", "load_state", "save_state"),
+    "models.released": ("load_published",),
     "scaling": ("Affine", "ClipNorm"),
     "signal": ("Signal",),
     "spec": ("FrameLayerSpec", "LayerSpec"),

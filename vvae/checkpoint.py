@@ -21,7 +21,8 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,12 @@ FilePath = str | os.PathLike[str]
 
 FORMAT = 1
 OLDEST_FORMAT = 1
+EXTRAS = "published_extras."
+"""Leads the names of tensors that a released checkpoint holds, and the model does not use: kept to export them."""
 _LISTED = 4
+_WRAPPERS = ("state_dict", "model", "gen_model")
+_DEEPEST = 4
+_OPTIMIZER = re.compile(r"optimizer|lr_scheduler")
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -89,7 +95,7 @@ def _explained(path: FilePath, outcome: str) -> Iterator[None]:
 def _serialize(path: FilePath, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[bytes, memoryview]:
     """The file's header, its metadata in order (safetensors shuffles them from run to run), and the bytes after it."""
     try:
-        data = safetensors.torch.save(_separate(tensors), dict(metadata))
+        data = safetensors.torch.save(_separate(tensors), dict(metadata) or None)
     except (safetensors.SafetensorError, RuntimeError, NotImplementedError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{os.fspath(path)}: not written, these tensors have no safetensors form ({_one_line(error)}); "
@@ -246,7 +252,11 @@ def match(expected: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[in
     misshapen = sorted(name for name in expected.keys() & found.keys() if tuple(expected[name]) != tuple(found[name]))
     complaints = [
         _listing("missing", [_near(name, unexpected, "found") for name in missing[:_LISTED]], len(missing)),
-        _listing("unexpected", [_near(name, missing, "expected") for name in unexpected[:_LISTED]], len(unexpected)),
+        _listing(
+            "unexpected",
+            [_near(name, missing or expected, "expected") for name in unexpected[:_LISTED]],
+            len(unexpected),
+        ),
         _listing(
             "of another shape",
             [f"{name} is {_shape(found[name])}, expected {_shape(expected[name])}" for name in misshapen[:_LISTED]],
@@ -265,7 +275,7 @@ def _listing(what: str, shown: Sequence[str], count: int) -> str:
     return f"{count} {what}: {', '.join(shown)}{rest}"
 
 
-def _near(name: str, others: Sequence[str], side: str) -> str:
+def _near(name: str, others: Collection[str], side: str) -> str:
     nearest = difflib.get_close_matches(name, others, n=1)
     return f"{name} (nearest {side}: {nearest[0]})" if nearest else name
 
@@ -274,11 +284,28 @@ def _shape(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "a scalar"
 
 
-def read_pth(path: FilePath) -> dict[str, Tensor]:
-    """The tensors of a `.pth`, `.pt` or `.ckpt` file of torch, on the CPU; no code in the file is run.
+@dataclass(frozen=True)
+class State:
+    """What a file of torch holds: named tensors, the entry of the file under which they stood, its other entries."""
 
-    A dictionary under "state_dict" or "model" is unwrapped. Raises CheckpointError where the pickle asks for anything
-    but tensors and plain containers (before it gets it), is damaged, or holds something else than named tensors.
+    tensors: dict[str, Tensor]
+    entry: str = ""
+    rest: tuple[str, ...] = ()
+
+
+def read_pth(path: FilePath) -> dict[str, Tensor]:
+    """The tensors of a `.pth`, `.pt` or `.ckpt` file of torch, on the CPU; see `read_state`."""
+    return read_state(path).tensors
+
+
+def read_state(path: FilePath) -> State:
+    """The state dict in a `.pth`, `.pt` or `.ckpt` file of torch, on the CPU; no code in the file is run.
+
+    It may stand in the file as it is, or under "state_dict", "model" or "gen_model", also one inside the other;
+    "ema_state_dict", unless it is empty, comes before these. Entries of an optimizer beside it are left out.
+
+    Raises CheckpointError where the pickle asks for anything but tensors and plain containers (before it gets it), is
+    damaged, or holds something else than named tensors.
     """
     where = _existing(path)
     try:
@@ -288,7 +315,9 @@ def read_pth(path: FilePath) -> dict[str, Tensor]:
             f"{where}: refused, it is no plain torch file of tensors ({_refusal(error)}); get a file that holds only a "
             "state dict, as safetensors if possible"
         ) from error
-    return _only_tensors(_unwrap(content, where), where)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{where}: holds a {type(content).__name__}, not a dictionary; save a state dict instead")
+    return _state(content, where)
 
 
 def _refusal(error: Exception) -> str:
@@ -296,15 +325,28 @@ def _refusal(error: Exception) -> str:
     return f"its pickle asks for {asked[1]}" if asked else _one_line(error)
 
 
-def _unwrap(content: Any, where: str) -> dict[Any, Any]:
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{where}: holds a {type(content).__name__}, not a dictionary; save a state dict instead")
-    wrappers = [key for key in ("state_dict", "model") if isinstance(content.get(key), dict)]
+def _state(content: dict[Any, Any], where: str) -> State:
+    entry: list[str] = []
+    rest: list[str] = []
+    while (inner := _inner(content, where)) and len(entry) < _DEEPEST:
+        rest += [".".join([*entry, str(key)]) for key in content if key != inner]
+        content = content[inner]
+        entry.append(inner)
+    training = [key for key in content if isinstance(key, str) and _OPTIMIZER.match(key)]
+    tensors = _only_tensors({key: value for key, value in content.items() if key not in training}, where)
+    return State(tensors, ".".join(entry), (*rest, *(".".join([*entry, key]) for key in training)))
+
+
+def _inner(content: Mapping[Any, Any], where: str) -> str | None:
+    """The entry that holds the state dict; None where the content is one."""
+    if isinstance(content.get("ema_state_dict"), dict) and content["ema_state_dict"]:
+        return "ema_state_dict"
+    wrappers = [key for key in _WRAPPERS if isinstance(content.get(key), dict)]
     if len(wrappers) > 1:
         raise CheckpointError(
             f"{where}: holds both {' and '.join(wrappers)}; save the one that is meant in a file alone"
         )
-    return content[wrappers[0]] if wrappers else content
+    return wrappers[0] if wrappers else None
 
 
 def _only_tensors(content: Mapping[Any, Any], where: str) -> dict[str, Tensor]:

@@ -18,7 +18,8 @@ _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 class Context:
     """What a layer may ask for while a clip passes.
 
-    `content` holds features by name. `draw(layer)` is the noise that was drawn for that layer, or None: take the mode.
+    `frames` is how many frames at the pixels pass, as far as they are the clip's own (None: unknown). `content` holds
+    features by name. `draw(layer)` is the noise that was drawn for that layer, or None: take the mode.
     `recall(layer)` is what the layer kept of the stream so far, or None: it has seen no frame yet. `keep(layer, ...)`
     replaces that. `last` says that no further frame follows.
     """
@@ -30,14 +31,16 @@ class Context:
         content: Mapping[str, Tensor] = _NOTHING,
         noise: Mapping[str, Tensor] = _NOTHING,
         last: bool = True,
+        frames: int | None = None,
     ) -> None:
         self.names = names or {}
+        self.frames = frames
         self.content = content
         self.noise = noise
         self.last = last
 
     def draw(self, layer: nn.Module) -> Tensor | None:
-        return self.noise.get(self.names[layer]) if self.noise else None
+        return self.noise.get(self.names[layer]) if len(self.noise) else None
 
     def recall(self, layer: nn.Module) -> Kept | None:
         raise NotImplementedError
@@ -80,8 +83,9 @@ class StreamStep(Context):
         last: bool = False,
         content: Mapping[str, Tensor] = _NOTHING,
         noise: Mapping[str, Tensor] = _NOTHING,
+        frames: int | None = None,
     ) -> None:
-        super().__init__(names=names, content=content, noise=noise, last=last)
+        super().__init__(names=names, content=content, noise=noise, last=last, frames=frames)
         self.before = before or {}
         self.after: dict[str, Kept] = {}
         self.open = True

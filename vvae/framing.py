@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar
 
@@ -32,22 +32,44 @@ class Fit:
         return x[:, :, : self.frames, : self.height, : self.width]
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Frames of a clip that pass by themselves: `taken` of them, filled to a length of `filled`, give so many latent
+    `positions`, and `kept` frames of what comes back are the clip's.
+    """
+
+    taken: int
+    filled: int
+    positions: int
+    kept: int
+
+
 class Framing(Spec):
     """The clip at the pixels: `lead` frames that stand alone, then groups of `group`.
 
+    A clip falls into pieces of `piece` frames, each of which passes by itself; the last may be shorter. None: a clip is
+    one piece. The release cuts clips so too, unless `published_pieces` says that it takes one piece and no more.
+    `surplus`: where frames stand that are no frames of the clip when more come back than went in.
     Which sizes fit is derived from the layers; nothing here repeats it.
     """
 
     channels: PositiveInt = 3
     lead: int = Field(0, ge=0)
     group: PositiveInt = 1
+    piece: PositiveInt | None = None
+    published_pieces: bool = True
+    surplus: Literal["front", "end"] = "end"
 
     @property
     def pixels(self) -> Signal:
         return Signal(channels=self.channels, lead=self.lead, group=self.group)
 
+    def own(self, video: Tensor, frames: int) -> Tensor:
+        """The `frames` frames of the clip among those that came back."""
+        return video[:, :, :frames] if self.surplus == "end" else video[:, :, max(video.shape[2] - frames, 0) :]
 
-def legal_frames(frames: int, passes: Callable[[int], int], step: Literal[-1, 1], within: int) -> int | None:
+
+def legal_frames(frames: int, passes: Callable[[int], object], step: Literal[-1, 1], within: int) -> int | None:
     """The nearest number of frames at or beyond `frames` that passes, going by `step`; None if none is `within`."""
     for n in range(frames, frames + step * (within + 1), step):
         if n < 1:
@@ -67,6 +89,14 @@ def fill(x: Tensor, frames: int, height: int, width: int) -> Tensor:
         folded = F.pad(x.flatten(1, 2), (0, add_w, 0, add_h), mode="replicate")
         x = split_axis(folded, 1, *x.shape[1:3])
     return pad_time(x, 0, frames - x.shape[2], "replicate") if frames > x.shape[2] else x
+
+
+def cut_noise(noise: Mapping[str, Tensor], frames: Iterable[Mapping[str, int]]) -> Iterator[dict[str, Tensor]]:
+    """Noise by path for each piece, one after the other; `frames`: how many frames of it each piece takes."""
+    start = dict.fromkeys(noise, 0)
+    for piece in frames:
+        yield {path: noise[path][:, :, start[path] : start[path] + piece[path]] for path in noise}
+        start = {path: start[path] + piece[path] for path in noise}
 
 
 def check_clip(x: Tensor, channels: int) -> None:

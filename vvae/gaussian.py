@@ -26,6 +26,7 @@ class DiagonalGaussian:
     logvar: Tensor
     fit: Fit
     limits: tuple[float, float] | None = None
+    content: Tensor | None = None
 
     @property
     def std(self) -> Tensor:
@@ -86,8 +87,8 @@ class PosteriorSpec(Spec):
             raise SpecError(f"{moments} channels are no mean and logvar; the encoder must give an even number")
         return moments // 2
 
-    def posterior(self, moments: Tensor, fit: Fit) -> DiagonalGaussian:
+    def posterior(self, moments: Tensor, fit: Fit, content: Tensor | None = None) -> DiagonalGaussian:
         mean, logvar = moments.to(torch.promote_types(moments.dtype, torch.float32)).chunk(2, 1)
         if self.limits is not None and self.limits_of == "moments":
             logvar = logvar.clamp(*self.limits)
-        return DiagonalGaussian(mean, logvar, fit, self.limits if self.limits_of == "sample" else None)
+        return DiagonalGaussian(mean, logvar, fit, self.limits if self.limits_of == "sample" else None, content)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal, TypeAlias
+from functools import cache, partial
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.autoencoder import VideoAutoencoder
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.cost import peak_bytes
 from vvae.errors import VideoError
 
@@ -38,7 +39,7 @@ class Steps:
 
 def usual_steps(spec: VideoAutoencoderSpec) -> Steps:
     """The steps without a budget."""
-    groups = max(1, _USUAL_FRAMES // spec.framing.group)
+    groups = max(1, _USUAL_FRAMES // spec.chunks("encode").group)
     return Steps(groups, groups)
 
 
@@ -59,10 +60,10 @@ def steps_within(
     """
     found: dict[Direction, int] = {"encode": 1, "decode": 1}
     for direction in directions:
-        least = step_bytes(spec, direction, size, 1, dtype=dtype)
+        least, frames = step_bytes(spec, direction, size, 1, dtype=dtype), spec.chunks("encode").group
         if least > budget:
             raise VideoError(
-                f"{spec.name} needs {told(least)} to {direction} {spec.framing.group} frames of {size[0]}x{size[1]} "
+                f"{spec.name} needs {told(least)} to {direction} {frames} frames of {size[0]}x{size[1]} "
                 f"pixels in {str(dtype).removeprefix('torch.')}, but the budget is {told(budget)}; "
                 "give more memory or a smaller size"
             )
@@ -101,7 +102,7 @@ def step_bytes(
     peaks, state = _peaks(model, direction, size, groups)
     other: Direction = "decode" if direction == "encode" else "encode"
     _, other_state = _peaks(model, other, size, 1)
-    frames = 4 * spec.pixels.channels * spec.pixels.frames(groups) * size[0] * size[1]
+    frames = 4 * spec.pixels.channels * spec.chunks("encode").frames(groups) * size[0] * size[1]
     return weights + peaks + state + other_state + _CLIPS * frames + _LIBRARIES
 
 
@@ -115,17 +116,27 @@ def _on_meta(spec: VideoAutoencoderSpec, dtype: torch.dtype) -> VideoAutoencoder
 def _peaks(model: VideoAutoencoder, direction: Direction, size: tuple[int, int], groups: int) -> tuple[int, int]:
     """Peak bytes of a first and of a second step, whichever is larger, and the bytes of the state between them."""
     chunks = _chunks(model, direction, size, groups)
-    step = model.encode_chunk if direction == "encode" else model.decode_chunk
+    content = _images(model, size, groups) if direction == "decode" else {}
+    chunk: Callable[..., Any] = model.encode_chunk if direction == "encode" else model.decode_chunk
+    step = partial(chunk, **content)
     with torch.no_grad():
         _, state = step(chunks[0])
     first, second = (peak_bytes(lambda: step(chunks[0])), peak_bytes(lambda: step(chunks[1], state)))
     return max(first, second), state.bytes
 
 
+def _images(model: VideoAutoencoder, size: tuple[int, int], pieces: int) -> dict[str, Any]:
+    """What a model with a content wants to decode so many pieces."""
+    if model.spec.content is None:
+        return {}
+    shape = (1, model.spec.pixels.channels, pieces, *model.spec.filled_size(*size))
+    return {"content": torch.empty(shape, device="meta")}
+
+
 def _chunks(model: VideoAutoencoder, direction: Direction, size: tuple[int, int], groups: int) -> list[Tensor]:
     """A first chunk and one that follows."""
     spec = model.spec
-    signal = spec.pixels if direction == "encode" else spec.latents
+    signal = spec.chunks(direction)
     height, width = size if direction == "encode" else spec.latent_shape(1, *size)[2:]
     frames = (signal.frames(groups), groups * signal.group)
     return [torch.empty(1, signal.channels, count, height, width, device="meta") for count in frames]

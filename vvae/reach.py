@@ -36,9 +36,9 @@ def union(reaches: Iterable[Reach]) -> Reach:
     return reduce(np.logical_or, reaches)
 
 
-def window(frames: int, *, before: int, after: int, every: int = 1) -> Reach:
-    """Frame 0, `every`, 2 `every`, ... sees `before` frames back and `after` frames ahead."""
-    centre = np.arange(0, frames, every)[:, None]
+def window(frames: int, *, before: int, after: int, every: int = 1, start: int = 0) -> Reach:
+    """From `start` on every `every`-th frame sees `before` frames back and `after` frames ahead."""
+    centre = np.arange(start, frames, every)[:, None]
     offset = np.arange(frames)[None, :] - centre
     return np.asarray((offset >= -before) & (offset <= after))
 

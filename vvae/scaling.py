@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,16 +38,21 @@ class Affine(Spec):
 
 
 class ClipNorm(Spec):
-    """A norm without parameters over one whole piece (all but the batch). It cannot be undone. Source: Reducio-VAE."""
+    """A norm without parameters over one whole piece (all but the batch). It cannot be undone. Source: Reducio-VAE.
+
+    `piece`: latent positions in time of a piece; None: all of them are one.
+    """
 
     kind: Literal["clip_norm"] = "clip_norm"
     eps: float = 1e-5
+    piece: PositiveInt | None = None
 
     def check(self, channels: int) -> None:
         """Fits any latents."""
 
     def normalize(self, latents: Tensor) -> Tensor:
-        return F.layer_norm(latents, latents.shape[1:], eps=self.eps)
+        pieces = latents.split(self.piece or latents.shape[2], 2)
+        return torch.cat([F.layer_norm(piece, piece.shape[1:], eps=self.eps) for piece in pieces], 2)
 
     def restore(self, normalized: Tensor) -> Tensor:
         raise SpecError(

@@ -100,11 +100,11 @@ class Spec(BaseModel):
             new = child.replace_at(rest, layer, **fields) if rest else (layer or child).replace(**fields)
         return self._with_child(name, new)
 
-    def children(self) -> dict[str, LayerSpec]:
-        """The layers that this spec owns, by the name under which they stand in a path."""
-        found: dict[str, LayerSpec] = {}
+    def children(self) -> dict[str, Spec]:
+        """The layers that this spec owns, and the parts that own some, by the name under which they stand in a path."""
+        found: dict[str, Spec] = {}
         for name, value in self._fields().items():
-            if isinstance(value, LayerSpec):
+            if isinstance(value, LayerSpec) or (isinstance(value, Spec) and value.children()):
                 found[name] = value
             elif isinstance(value, Mapping):
                 found.update({key: layer for key, layer in value.items() if isinstance(layer, LayerSpec)})
@@ -113,7 +113,7 @@ class Spec(BaseModel):
     def _fields(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in type(self).model_fields}
 
-    def _with_child(self, name: str, layer: LayerSpec) -> Self:
+    def _with_child(self, name: str, layer: Spec) -> Self:
         for owner, layers in self._fields().items():
             if isinstance(layers, Mapping) and name in layers:
                 return self.replace(**{owner: {**layers, name: layer}})
@@ -155,7 +155,7 @@ def _short(text: str) -> str:
 
 def _tree(spec: Spec, name: str, depth: int) -> Iterator[str]:
     children = spec.children()
-    owned = {k for k, v in spec._fields().items() if isinstance(v, LayerSpec | Mapping)}
+    owned = {k for k, v in spec._fields().items() if k in children or isinstance(v, Mapping)}
     shown = [
         f"{key}={' '.join(repr(value).split())}"
         for key, value in spec._fields().items()
@@ -243,6 +243,11 @@ class LayerSpec(Spec):
         """The noise that this layer wants, by path below it ("" for the layer itself)."""
         return {}
 
+    def reads(self) -> frozenset[str]:
+        """The names of the content features that layers inside read."""
+        layers = (child for child in self.children().values() if isinstance(child, LayerSpec))
+        return frozenset().union(*(layer.reads() for layer in layers))
+
 
 class FrameLayerSpec(LayerSpec):
     """A layer in which every frame sees itself alone."""
@@ -257,7 +262,8 @@ def _resolve(value: Any) -> Any:
         return value
     kind = str(value.get("kind"))
     if kind not in LayerSpec.kinds:
-        import_module("vvae.layers")  # defines the kinds that ship
+        for home in ("vvae.layers", "vvae.published.legacy"):  # they define the kinds that ship
+            import_module(home)
     if kind not in LayerSpec.kinds:
         raise SpecError(f"kind {nearest(kind, LayerSpec.kinds)}; import the module that defines it")
     return LayerSpec.kinds[kind].model_validate(dict(value))

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.autoencoder import VideoAutoencoder
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.cost import flops
 from vvae.layers.compose import ChainSpec, ResidualSpec
 from vvae.reach import group_numbers
@@ -48,8 +49,8 @@ def stages(spec: VideoAutoencoderSpec, size: tuple[int, int, int]) -> list[Stage
         model = spec.build()
         clip = torch.zeros(1, spec.pixels.channels, *size)
     with torch.no_grad():
-        latents = model.encode(clip).mode()
-    costs = {"encoder": flops(lambda: model.encode(clip)), "decoder": flops(lambda: model.decode(latents))}
+        posterior = model.encode(clip)
+    costs = {"encoder": flops(lambda: model.encode(clip)), "decoder": flops(lambda: model.decode(posterior))}
     found = []
     for part, read in (("encoder", spec.pixels), ("decoder", spec.latents)):
         layer, root = getattr(spec, part), type(getattr(model, part)).__name__
@@ -116,7 +117,7 @@ def _sight(layer: LayerSpec, read: Signal, groups: int) -> tuple[int, int, bool]
 
 def fitting_frames(spec: VideoAutoencoderSpec) -> str:
     """The numbers of frames that pass as they are: "any", or "1, 5, 9, ... (1 + 4k)"."""
-    most = spec.framing.lead + 4 * spec.framing.group
+    most = spec.framing.lead + 4 * (spec.framing.piece or spec.framing.group)
     fits = [n for n in range(1, most + 1) if spec.filled_frames(n) == n]
     if len(fits) == most:
         return "any"

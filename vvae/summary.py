@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any, Literal, TypeAlias
@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.autoencoder import VideoAutoencoder
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.cost import flops, peak_bytes
 from vvae.errors import VideoError
+from vvae.gaussian import DiagonalGaussian
 from vvae.reach import group_numbers
 from vvae.signal import Signal
 
@@ -23,7 +25,7 @@ Direction: TypeAlias = Literal["encode", "decode"]
 
 @dataclass(frozen=True)
 class PartSummary:
-    """Encoder or decoder. Groups are counted at the pixels; `history` in frames at the pixels.
+    """Encoder, or decoder with what encodes its content. Groups and the frames of `history` are those at the pixels.
 
     `look_ahead` are the groups after a frame's own on which it depends, `history` the frames before its own group;
     None: the whole clip. `limit` names the layer that prevents streaming.
@@ -54,6 +56,7 @@ class Summary:
     numbers: Fraction
     lead: int
     group: int
+    piece: int | None
     encode: PartSummary
     decode: PartSummary
 
@@ -71,7 +74,8 @@ class Summary:
             f"{self.name}: {self.parameters:,} parameters",
             f"clip {t} x {h} x {w} -> latents {' x '.join(map(str, self.latent_shape))} (c t h w)",
             f"compression: {float(self.positions):.4g} pixels a position, {float(self.numbers):.4g} numbers a number",
-            f"in time: lead {self.lead}, groups of {self.group}",
+            f"in time: lead {self.lead}, groups of {self.group}"
+            + (f", in pieces of {self.piece} frames that do not see each other" if self.piece else ""),
         ]
         for name, part in (("encode", self.encode), ("decode", self.decode)):
             lines += [f"{name}:", *(f"  {line}" for line in _lines(part))]
@@ -100,7 +104,7 @@ def summarize(spec: VideoAutoencoderSpec, size: tuple[int, int, int]) -> Summary
         model = spec.build()
         clip = torch.zeros(1, spec.pixels.channels, frames, height, width)
     with torch.no_grad():
-        latents = model.encode(clip).mode()
+        posterior = model.encode(clip)
     shape = spec.latent_shape(frames, height, width)
     pixels = Fraction(spec.pixels.group, spec.latents.group) * spec.latents.stride**2
     return Summary(
@@ -111,20 +115,22 @@ def summarize(spec: VideoAutoencoderSpec, size: tuple[int, int, int]) -> Summary
         numbers=pixels * spec.pixels.channels / shape[0],
         lead=spec.pixels.lead,
         group=spec.pixels.group,
+        piece=spec.framing.piece,
         encode=_part(model, "encode", clip),
-        decode=_part(model, "decode", latents),
+        decode=_part(model, "decode", posterior),
     )
 
 
-def _part(model: VideoAutoencoder, direction: Direction, x: Tensor) -> PartSummary:
-    run = model.encode if direction == "encode" else model.decode
+def _part(model: VideoAutoencoder, direction: Direction, x: Tensor | DiagonalGaussian) -> PartSummary:
+    run: Callable[[Any], Any] = model.encode if direction == "encode" else model.decode
     module = model.encoder if direction == "encode" else model.decoder
+    parts = [module, model.content] if direction == "decode" and model.content is not None else [module]
     counted = flops(lambda: run(x))
     root = type(module).__name__
     limit = model.spec.stream_limit(direction)
     history, look_ahead = _sight(model.spec, direction)
     return PartSummary(
-        parameters=sum(p.numel() for p in module.parameters()),
+        parameters=sum(p.numel() for part in parts for p in part.parameters()),
         flops=counted["Global"],
         stages={name: counted.get(f"{root}.{name}", 0) for name, _ in module.named_children()},
         group_causal=look_ahead == 0,
@@ -136,10 +142,13 @@ def _part(model: VideoAutoencoder, direction: Direction, x: Tensor) -> PartSumma
     )
 
 
-def _state_bytes(model: VideoAutoencoder, direction: Direction, x: Tensor) -> int:
+def _state_bytes(model: VideoAutoencoder, direction: Direction, clip: Tensor | DiagonalGaussian) -> int:
     """What a stream keeps of frames of that size, after lead and two groups (from then on it does not grow)."""
     spec = model.spec
-    signal = spec.pixels if direction == "encode" else spec.latents
+    if spec.framing.piece:  # pieces leave nothing behind
+        return 0
+    x = clip.mean if isinstance(clip, DiagonalGaussian) else clip
+    signal = spec.chunks(direction)
     chunk = x.new_empty(*x.shape[:2], signal.frames(2), *x.shape[3:])
     with torch.no_grad():
         step = model.encode_chunk if direction == "encode" else model.decode_chunk
@@ -149,20 +158,22 @@ def _state_bytes(model: VideoAutoencoder, direction: Direction, x: Tensor) -> in
 def _sight(spec: VideoAutoencoderSpec, direction: Direction) -> tuple[int | None, int | None]:
     """Frames of history before a frame's own group, and groups seen after it, at the pixels; None: the whole clip.
 
-    Read from longer and longer clips, until doubling the clip changes nothing.
+    Read from longer and longer clips, until doubling the clip changes nothing; of pieces, from one.
     """
-    found = _sight_in(spec, direction, 8)
+    if piece := spec.framing.piece:
+        whole = spec.dependency(piece, direction).all()
+        return (None, None) if whole else _sight_in(spec, direction, piece)
+    found = _sight_in(spec, direction, spec.pixels.frames(8))
     for groups in (16, 32, 64, 128):
-        longer = _sight_in(spec, direction, groups)
+        longer = _sight_in(spec, direction, spec.pixels.frames(groups))
         if longer == found:
             return found
         found = longer
     return None, None if found[1] else 0
 
 
-def _sight_in(spec: VideoAutoencoderSpec, direction: Direction, groups: int) -> tuple[int, int]:
-    """The same for a clip of so many groups."""
-    frames = spec.pixels.frames(groups)
+def _sight_in(spec: VideoAutoencoderSpec, direction: Direction, frames: int) -> tuple[int, int]:
+    """The same for a clip of so many frames."""
     rows, columns = np.nonzero(spec.dependency(frames, direction))
     video = np.arange(frames)
     if direction == "encode":

@@ -111,21 +111,11 @@ def gradients(case: Case, dtype: torch.dtype) -> Outputs:
     return {"scalar": total, "grad_input": x.grad, **{f"grad.{name}": published[name] for name in wanted}}
 
 
-def sliced(case: Case, dtype: torch.dtype) -> Outputs:
-    """The published switch runs the elements of a batch one by one; so does this."""
-    model = model_of(case, dtype)
-    with torch.no_grad():
-        moments = [model.encoder(x) for x in image(case, "x", dtype).split(1)]
-        decoded = [model.decode(z) for z in image(case, "z", dtype).split(1)]
-    return {"moments": torch.cat(moments), "decoded": torch.cat(decoded)}
-
-
 MODEL_CALLS: Mapping[str, Callable[[Case, torch.dtype], Outputs]] = {
     "encode(x).latent_dist -> moments (parameters)": round_trip,
     "encode(x) -> posterior; decode(mode)": round_trip,
     "encode(x).latent_dist.sample() with the normal draw": sampled,
     "s = sum(decode(encode(x).mode()) * cotangent)": gradients,
-    "enable_slicing()": sliced,
 }
 
 

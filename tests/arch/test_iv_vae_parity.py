@@ -26,7 +26,8 @@ from vvae.arch.iv_vae import (
     two_path,
     upsample,
 )
-from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.autoencoder import VideoAutoencoder
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.layers import (
     ChainSpec,
     ChannelRMSNorm,

@@ -12,24 +12,37 @@ from vvae import verify
 from vvae.context import Context, StreamStep, module_names
 from vvae.layers import (
     AfterLeadSpec,
+    Average3dSpec,
     BetweenKeyframesSpec,
+    CausalAverageSpec,
     CausalConv3dSpec,
+    CausalDownsample3dSpec,
     ChannelInterleaveSpec,
+    ChannelLayerNormSpec,
     ChannelRMSNormSpec,
+    ChannelToTimeSpec,
+    Conv3dSpec,
     DepthToSpaceSpec,
+    Downsample3dSpec,
+    DropFrontSpec,
+    FillFrontSpec,
     FrameAttentionSpec,
     FrameConv2dSpec,
     FrameGroupNormSpec,
     GroupCausalConv3dSpec,
     KeyframeBranchesSpec,
+    LearnedMixSpec,
     LinearTemporalUpsampleSpec,
     LoneFramesSpec,
+    PosteriorDrawSpec,
     ReLUSpec,
     ResidualSpec,
+    ShiftScaleSpec,
     SiLUSpec,
     SpaceToDepthSpec,
     SpatialAverageSpec,
     SpatialDownsampleSpec,
+    SpatialLinearUpsampleSpec,
     SpatialRepeatSpec,
     SpatialUpsampleSpec,
     TanhSpec,
@@ -37,6 +50,7 @@ from vvae.layers import (
     TemporalRepeatSpec,
     TemporalSubsampleSpec,
     TemporalUpsampleSpec,
+    Upsample3dSpec,
     atrous_head,
     attention_block,
     chain,
@@ -44,6 +58,7 @@ from vvae.layers import (
     per_part,
     residual_block,
 )
+from vvae.published.legacy.od_vae import FrameLinearAttentionSpec
 from vvae.signal import Signal
 from vvae.spec import LayerSpec
 
@@ -51,6 +66,7 @@ LED = Signal(4, lead=1, group=4)
 NO_LEAD = Signal(4, lead=0, group=4)
 conv = GroupCausalConv3dSpec(channels=4)
 linear_up = AfterLeadSpec(layers={"up": LinearTemporalUpsampleSpec()})
+linear_mix = chain(up=linear_up, down=CausalConv3dSpec(channels=4, stride=2))
 
 LAYERS: dict[str, tuple[LayerSpec, Signal]] = {
     "frame_conv": (FrameConv2dSpec(channels=6), LED),
@@ -60,6 +76,18 @@ LAYERS: dict[str, tuple[LayerSpec, Signal]] = {
     "causal_conv_stride_2": (CausalConv3dSpec(channels=6, stride=2), LED),
     "causal_conv_stride_4_pointwise_in_space": (CausalConv3dSpec(channels=6, kernel=(2, 1, 1), stride=4), LED),
     "causal_conv_stride_2_no_lead": (CausalConv3dSpec(channels=6, stride=2), NO_LEAD),
+    "causal_conv_stride_4_kernel_1": (CausalConv3dSpec(channels=6, kernel=1, stride=4), NO_LEAD),
+    "causal_conv_stride_2_zero_dilated": (
+        CausalConv3dSpec(channels=6, stride=2, dilation=2, before="zero"),
+        NO_LEAD,
+    ),
+    "causal_downsample": (CausalDownsample3dSpec(channels=6), LED),
+    "causal_downsample_no_lead": (CausalDownsample3dSpec(channels=6), NO_LEAD),
+    "causal_downsample_in_space_alone": (CausalDownsample3dSpec(channels=6, stride=1), LED),
+    "causal_downsample_4_in_time": (CausalDownsample3dSpec(channels=6, kernel=4, factor=3, stride=4), LED),
+    "causal_average": (CausalAverageSpec(), LED),
+    "causal_average_of_2_no_lead": (CausalAverageSpec(kernel=2), NO_LEAD),
+    "causal_average_of_5": (CausalAverageSpec(kernel=5, stride=4), LED),
     "causal_conv_dilated": (CausalConv3dSpec(channels=6, dilation=2), LED),
     "group_conv": (conv, LED),
     "group_conv_zero": (GroupCausalConv3dSpec(channels=6, before="zero"), LED),
@@ -77,13 +105,23 @@ LAYERS: dict[str, tuple[LayerSpec, Signal]] = {
     "rms_norm": (ChannelRMSNormSpec(), LED),
     "rms_norm_parts": (ChannelRMSNormSpec(parts=2, bias=True), LED),
     "frame_group_norm": (FrameGroupNormSpec(groups=2), LED),
+    "channel_layer_norm": (ChannelLayerNormSpec(), LED),
+    "conv3d_in_space": (Conv3dSpec(channels=6, kernel=(1, 3, 3)), LED),
+    "downsample3d_in_space": (Downsample3dSpec(channels=6, time=1), LED),
+    "downsample3d_without_overlap": (Downsample3dSpec(channels=6, kernel=2), NO_LEAD),
+    "upsample3d_pointwise": (Upsample3dSpec(channels=6, kernel=1), NO_LEAD),
+    "average3d": (Average3dSpec(), NO_LEAD),
+    "average3d_in_space": (Average3dSpec(time=1, space=3), LED),
     "silu": (SiLUSpec(), LED),
     "relu": (ReLUSpec(), LED),
     "tanh": (TanhSpec(), NO_LEAD),
     "frame_attention": (FrameAttentionSpec(heads=2), LED),
+    "frame_attention_by_memory": (FrameLinearAttentionSpec(heads=2, width=3), LED),
     "spatial_downsample": (SpatialDownsampleSpec(channels=6), LED),
     "spatial_downsample_3": (SpatialDownsampleSpec(channels=6, kernel=3, factor=3), LED),
     "spatial_upsample": (SpatialUpsampleSpec(channels=6), LED),
+    "spatial_interpolation": (SpatialLinearUpsampleSpec(), LED),
+    "spatial_interpolation_3": (SpatialLinearUpsampleSpec(factor=3), LED),
     "spatial_average": (SpatialAverageSpec(), LED),
     "spatial_average_3": (SpatialAverageSpec(factor=3), LED),
     "spatial_repeat": (SpatialRepeatSpec(), LED),
@@ -94,6 +132,12 @@ LAYERS: dict[str, tuple[LayerSpec, Signal]] = {
     "temporal_downsample": (TemporalDownsampleSpec(channels=6, factor=4), NO_LEAD),
     "temporal_repeat": (TemporalRepeatSpec(factor=3), NO_LEAD),
     "temporal_upsample": (TemporalUpsampleSpec(channels=6), NO_LEAD),
+    "channel_to_time": (ChannelToTimeSpec(), NO_LEAD),
+    "channel_to_time_4": (ChannelToTimeSpec(factor=4), NO_LEAD),
+    "fill_front": (FillFrontSpec(), NO_LEAD),
+    "drop_front": (DropFrontSpec(), NO_LEAD),
+    "posterior_draw": (PosteriorDrawSpec(limits=(-30.0, 20.0)), LED),
+    "shift_scale": (ShiftScaleSpec(shift=0.5, scale=2.0), LED),
     "linear_upsample": (LinearTemporalUpsampleSpec(), NO_LEAD),
     "linear_upsample_3": (LinearTemporalUpsampleSpec(factor=3), Signal(4, group=1)),
     "after_lead": (AfterLeadSpec(layers={"down": TemporalDownsampleSpec(channels=4)}), LED),
@@ -102,6 +146,10 @@ LAYERS: dict[str, tuple[LayerSpec, Signal]] = {
         LED,
     ),
     "lone_frames": (LoneFramesSpec(layers={"conv": GroupCausalConv3dSpec(channels=6)}), LED),
+    "lone_frames_some_at_once": (
+        LoneFramesSpec(layers={"conv": FrameConv2dSpec(channels=6), "down": SpatialAverageSpec()}, at_once=3),
+        NO_LEAD,
+    ),
     "between_keyframes": (BetweenKeyframesSpec(), LED),
     "keyframe_branches": (
         KeyframeBranchesSpec(keyframe=FrameConv2dSpec(channels=3), between=GroupCausalConv3dSpec(channels=3, skip=1)),
@@ -112,6 +160,14 @@ LAYERS: dict[str, tuple[LayerSpec, Signal]] = {
         LED,
     ),
     "parallel": (parallel(a=FrameConv2dSpec(channels=2), b=GroupCausalConv3dSpec(channels=3)), LED),
+    "learned_mix": (
+        LearnedMixSpec(branches={"mean": CausalAverageSpec(), "learned": CausalConv3dSpec(channels=4, stride=2)}),
+        LED,
+    ),
+    "learned_mix_behind_look_ahead": (
+        chain(up=linear_up, mix=LearnedMixSpec(branches={"same": chain(), "learned": linear_mix})),
+        Signal(4, lead=1),
+    ),
     "per_part": (per_part(a=SiLUSpec(), b=GroupCausalConv3dSpec(channels=3)), LED),
     "residual": (residual_block(conv, norm=ChannelRMSNormSpec()), LED),
     "residual_group_norm": (
@@ -232,7 +288,7 @@ def test_layer_compiles_whole_and_streaming(name: str) -> None:
     compiled = torch.compile(module, fullgraph=True, backend="eager")
     names = module_names(module)
     with torch.no_grad():
-        assert torch.equal(compiled(x), module(x))
+        assert verify.difference(compiled(x), module(x)) <= 1e-5  # a norm is written in other operators
         given, state = [], {}
         chunks = verify.split(x, signal, [1, 1, 1])
         for number, chunk in enumerate(chunks):

@@ -9,9 +9,8 @@ import pytest
 from tests.models.tiny import tiny_model
 from vvae import CheckpointError, SpecError, VvaeError
 from vvae.arch import iv_vae
-from vvae.models.catalogue import catalogue
-from vvae.models.files import embedded, made_by
-from vvae.models.names import is_architecture, spec_of, variants
+from vvae.models.files import made_by
+from vvae.models.names import is_architecture, spec_of
 from vvae.state import weights_digest
 
 
@@ -54,19 +53,6 @@ def test_a_wrong_name_is_refused_in_one_line(
     with pytest.raises((CheckpointError, SpecError), match=message) as caught:
         spec_of(name)
     assert "\n" not in str(caught.value)
-
-
-def test_the_catalogue_lists_all_with_their_truths() -> None:
-    found = {entry.name: entry for entry in catalogue()}
-    assert list(found) == [*embedded(), *variants()]
-    small, release = found["vvae-small"], found["iv_vae:z16_dim64"]
-    assert small.bytes is not None
-    assert release.bytes is None
-    for entry in (small, release):
-        assert (entry.compression, entry.latent_channels, entry.lead, entry.group) == ((4, 8, 8), 16, 1, 4)
-        assert entry.group_causal
-        assert entry.streams
-    assert release.parameters == 107_798_550
 
 
 def test_a_model_that_ships_is_found_by_its_weights(tmp_path: Path) -> None:

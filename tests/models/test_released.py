@@ -15,11 +15,11 @@ from tests import parity
 from tests.models.tiny import tiny_model
 from vvae import CheckpointError, checkpoint
 from vvae.arch.iv_vae import VARIANTS, iv_vae, published_fields, renames
-from vvae.autoencoder import VideoAutoencoderSpec
-from vvae.models.files import EXTRAS
+from vvae.autoencoder_spec import VideoAutoencoderSpec
+from vvae.checkpoint import EXTRAS
 from vvae.models.iv_layout import layout
 from vvae.models.recognise import recognise, shapes_of
-from vvae.models.released import as_published, from_published, load_released
+from vvae.models.released import as_published, from_published, load_published
 from vvae.published.renames import to_published
 from vvae.published.table import published_shapes
 
@@ -52,7 +52,7 @@ def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
 
 def convert(tensors: Mapping[str, Tensor], folder: Path) -> Path:
     checkpoint.write_file(folder / "any_name.safetensors", tensors, {})
-    done = from_published(folder / "any_name.safetensors", "z4_dim64")
+    done = from_published(folder / "any_name.safetensors", variant="z4_dim64")
     checkpoint.save_weights(folder / "own.safetensors", done.tensors, done.recognised.spec.to_json())
     return folder / "own.safetensors"
 
@@ -122,7 +122,7 @@ def test_every_form_of_file_loads(form: str, tmp_path: Path) -> None:
             [names] if form == "folder" else [names[::2], names[1::2]] if form == "shards" else []
         ):
             checkpoint.write_file(place / f"{i}.safetensors", {name: tensors[name] for name in part}, {})
-    assert same(dict(load_released(place, variant="z4_dim64").state_dict()), dict(_own(tensors)))
+    assert same(dict(load_published("iv_vae", place, variant="z4_dim64").state_dict()), dict(_own(tensors)))
 
 
 def _own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -133,7 +133,7 @@ def _own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def test_every_tensor_is_told_once(tmp_path: Path) -> None:
     checkpoint.write_file(tmp_path / "x.safetensors", tensors := released(small("images")), {})
-    done = from_published(tmp_path / "x.safetensors", "z4_dim64")
+    done = from_published(tmp_path / "x.safetensors", variant="z4_dim64")
     assert sum(kind.count for kind in done.kinds) == len(done.tensors) == len(tensors)
     assert {kind.done for kind in done.kinds} == {"renamed", "reshaped, axes of 1 dropped"}
 
@@ -155,7 +155,7 @@ WRONG = {
     "missing_inside": (without("encoder.middle.0.residual.2.conv.weight"), "1 missing: encoder.middle.0"),
     "too_many": ({**released(small()), "discriminator.weight": torch.zeros(2)}, "discriminator.weight"),
     "misshapen": ({**released(small()), "decoder.conv1.conv.bias": torch.zeros(3)}, "decoder.conv1.conv.bias is 3"),
-    "no_release": (released(small()), "--variant"),
+    "no_release": (released(small()), "choose variant=z4_dim64, "),
     "odd": ({**released(small()), "conv2.conv_2d.weight": torch.zeros(2, 3, 1, 1)}, "nearest is iv_vae"),
 }
 
@@ -165,7 +165,7 @@ def test_what_is_not_known_is_refused_in_one_line(name: str, tmp_path: Path) -> 
     tensors, message = WRONG[name]
     checkpoint.write_file(tmp_path / "x.safetensors", tensors, {})
     with pytest.raises(CheckpointError) as caught:
-        from_published(tmp_path / "x.safetensors", None if name == "no_release" else "z4_dim64")
+        from_published(tmp_path / "x.safetensors", **({} if name == "no_release" else {"variant": "z4_dim64"}))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -178,7 +178,7 @@ def test_files_without_a_release_are_refused(tmp_path: Path) -> None:
             from_published(tmp_path / place)
     checkpoint.write_file(tmp_path / "x.safetensors", released(small()), {})
     with pytest.raises(CheckpointError, match="z5_dim64"):
-        from_published(tmp_path / "x.safetensors", "z5_dim64")
+        from_published(tmp_path / "x.safetensors", variant="z5_dim64")
 
 
 def test_models_without_published_names_are_not_exported(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests import parity
 from tests.models.test_released import same
 from vvae import CheckpointError, checkpoint
 from vvae.arch.image_vae import NAMINGS, image_vae, published_fields, renames
-from vvae.autoencoder import VideoAutoencoderSpec
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.layers import ReLUSpec
 from vvae.models.image_layout import layout
 from vvae.models.recognise import recognise, shapes_of
@@ -48,7 +48,7 @@ def released(spec: VideoAutoencoderSpec, naming: str) -> dict[str, Tensor]:
 def test_each_naming_gives_the_same_model(name: str, naming: str, tmp_path: Path) -> None:
     spec = small(**SMALL[name])
     checkpoint.write_file(tmp_path / "x.safetensors", released(spec, naming), {})
-    done = from_published(tmp_path / "x.safetensors", "sdxl")
+    done = from_published(tmp_path / "x.safetensors", variant="sdxl")
     checkpoint.save_weights(tmp_path / "own.safetensors", done.tensors, done.recognised.spec.to_json())
     torch.manual_seed(0)
     assert same(dict(vvae.load(tmp_path / "own.safetensors").state_dict()), dict(spec.build().state_dict()))
@@ -61,7 +61,7 @@ def test_attention_between_blocks_is_exported_under_the_names_that_know_it(tmp_p
     spec = small(encoder_attention=(1,), decoder_attention=(0, 1))
     tensors = released(spec, "compvis")
     checkpoint.write_file(tmp_path / "x.safetensors", tensors, {})
-    done = from_published(tmp_path / "x.safetensors", "sd")
+    done = from_published(tmp_path / "x.safetensors", variant="sd")
     assert done.recognised.spec.decoder == spec.decoder
     checkpoint.save_weights(tmp_path / "own.safetensors", done.tensors, done.recognised.spec.to_json())
     assert same(as_published(tmp_path / "own.safetensors").tensors, tensors)
@@ -75,9 +75,9 @@ def test_what_shapes_do_not_tell_is_asked_for(variant: str, naming: str) -> None
     if variant == "sd3":
         assert recognise(shapes, "somewhere").spec == spec
     else:
-        with pytest.raises(CheckpointError, match=r"as are sd and sdxl; .*--variant and one of sd, sdxl$"):
+        with pytest.raises(CheckpointError, match=r"sd and sdxl have these shapes.*choose variant=sd or variant=sdxl$"):
             recognise(shapes, "somewhere")
-    found = recognise(shapes, "somewhere", variant)
+    found = recognise(shapes, "somewhere", answers={"variant": variant})
     assert (found.architecture, found.variant, found.spec) == ("image_vae", variant, spec)
     assert str(image_vae.variants[variant]["scale"]) in found.assumed
 
@@ -100,7 +100,7 @@ def without(name: str) -> dict[str, Tensor]:
 
 WRONG = {
     "missing": ("decoder.conv_in.weight", "nearest is image_vae with 123 of 123 tensor names"),
-    "missing_inside": ("encoder.mid.block_1.norm1.bias", "image_vae of these fields: 1 missing: encoder.mid.block_1"),
+    "missing_inside": ("encoder.mid.block_1.norm1.bias", "temporal factor 1: 1 missing: encoder.mid.block_1"),
     "queries": ("encoder.mid.attn_1.q.weight", "nearest is image_vae"),
 }
 
@@ -110,7 +110,7 @@ def test_what_is_not_whole_is_refused_in_one_line(name: str, tmp_path: Path) -> 
     gone, message = WRONG[name]
     checkpoint.write_file(tmp_path / "x.safetensors", without(gone), {})
     with pytest.raises(CheckpointError) as caught:
-        from_published(tmp_path / "x.safetensors", "sd")
+        from_published(tmp_path / "x.safetensors", variant="sd")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.autoencoder import VideoAutoencoder
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.framing import Framing
 from vvae.layers import FrameConv2dSpec, chain
 from vvae.models.small import vvae_small

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.models.tiny import Identity, tiny_model
 from vvae.arch import iv_vae
-from vvae.autoencoder import VideoAutoencoderSpec
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.video.dependency import plot_dependency
 from vvae.video.pictures import BLUE, RED
 

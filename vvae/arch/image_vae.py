@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from vvae.autoencoder import VideoAutoencoderSpec
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.errors import SpecError
 from vvae.framing import Framing
 from vvae.gaussian import PosteriorSpec
@@ -28,6 +28,7 @@ from vvae.layers.space import SpatialAverageSpec, SpatialDownsampleSpec, Spatial
 from vvae.published.table import Rename
 from vvae.scaling import Affine
 from vvae.spec import AnyLayer, LayerSpec, Spec, nearest
+from vvae.tiling.rules import Tiles, TilingRule, overlapping
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -221,6 +222,9 @@ def _diffusers(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _compvis_fields(config: Mapping[str, Any], embed_dim: int) -> dict[str, Any]:
     """Attention stands where the nominal side of a level, halved from `resolution` on, is one of those listed."""
+    for option, usual in (("give_pre_end", False), ("double_z", True)):
+        if config.get(option, usual) != usual:
+            raise SpecError(f"{option} {config[option]} is in no release; it must be {usual}")
     levels, sides = len(config["ch_mult"]), config["attn_resolutions"]
     attends = _known("attn_type", config.get("attn_type", "vanilla"), ATTENTIONS)
     coarsest = config["resolution"] >> (levels - 1)
@@ -252,7 +256,7 @@ def _known(what: str, name: str, known: Mapping[str, Any]) -> Any:
 @dataclass(frozen=True)
 class Naming:
     """What a published code calls the parts; `{i}` counts levels as they run (`finest_first`: from the finest), `{j}`
-    blocks. `linear`: attention has weights of shape (c, c), not (c, c, 1, 1).
+    blocks. `linear`: attention has weights of shape (c, c), not (c, c, 1, 1). `scale`: the two tensors of a norm.
     """
 
     down: str
@@ -268,7 +272,7 @@ class Naming:
     level_attention: str | None = None
     finest_first: bool = False
     linear: bool = True
-    extras: tuple[str, ...] = ()
+    scale: tuple[str, str] = ("weight", "bias")
 
 
 _DIFFUSERS: Mapping[str, Any] = {
@@ -283,29 +287,31 @@ _DIFFUSERS: Mapping[str, Any] = {
     "norm_out": "conv_norm_out",
 }
 
+_COMPVIS: Mapping[str, Any] = {
+    "down": "down",
+    "up": "up",
+    "block": "block.{j}",
+    "shrink": "downsample.conv",
+    "grow": "upsample.conv",
+    "shortcut": "nin_shortcut",
+    "middle": ("mid.block_1", "mid.block_2"),
+    "middle_attention": "mid.attn_1",
+    "norm_out": "norm_out",
+    "attention": ("norm", "q", "k", "v", "proj_out"),
+    "level_attention": "attn.{j}",
+    "finest_first": True,
+    "linear": False,
+}
+
 NAMINGS: Mapping[str, Naming] = MappingProxyType(
     {
         "diffusers": Naming(**_DIFFUSERS, attention=("group_norm", "to_q", "to_k", "to_v", "to_out.0")),
         "diffusers_old": Naming(**_DIFFUSERS, attention=("group_norm", "query", "key", "value", "proj_attn")),
-        "compvis": Naming(
-            down="down",
-            up="up",
-            block="block.{j}",
-            shrink="downsample.conv",
-            grow="upsample.conv",
-            shortcut="nin_shortcut",
-            middle=("mid.block_1", "mid.block_2"),
-            middle_attention="mid.attn_1",
-            norm_out="norm_out",
-            attention=("norm", "q", "k", "v", "proj_out"),
-            level_attention="attn.{j}",
-            finest_first=True,
-            linear=False,
-            extras=("loss.",),
-        ),
+        "compvis": Naming(**_COMPVIS),
+        "mindspore": Naming(**_COMPVIS, scale=("gamma", "beta")),
     }
 )
-"""diffusers; diffusers before its attention classes were merged; CompVis, whose checkpoints hold the loss too."""
+"""diffusers; diffusers before its attention classes were merged; CompVis; ports of CompVis' code to MindSpore."""
 
 
 def renames(spec: VideoAutoencoderSpec, naming: str = "diffusers") -> tuple[Rename, ...]:
@@ -323,14 +329,14 @@ def renames(spec: VideoAutoencoderSpec, naming: str = "diffusers") -> tuple[Rena
         *_part_names("decoder", names.up, range(levels)[:: -1 if names.finest_first else 1], names),
         Rename("quant_conv.", "encoder.moments."),
         Rename("post_quant_conv.", "decoder.latent."),
-        *(Rename(extra, None) for extra in names.extras),
     )
 
 
 def _part_names(part: str, stack: str, numbers: range, names: Naming) -> Iterator[Rename]:
     """The encoder or the decoder, whose own levels 0, 1, ... have the published `numbers`."""
-    for end, own in (("conv_in", "conv_in"), (names.norm_out, "norm_out"), ("conv_out", "conv_out")):
-        yield Rename(f"{part}.{end}.", f"{part}.{own}.")
+    for end in ("conv_in", "conv_out"):
+        yield Rename(f"{part}.{end}.", f"{part}.{end}.")
+    yield from norm_names(f"{part}.{names.norm_out}.", f"{part}.norm_out.", names)
     for j, block_name in enumerate(names.middle):
         yield from block_names(f"{part}.{block_name}.", f"{part}.middle.block{j}.", names)
     yield from attention_names(f"{part}.{names.middle_attention}.", f"{part}.middle.attend.", names)
@@ -346,9 +352,14 @@ def level_names(published: str, own: str, names: Naming) -> Iterator[Rename]:
     yield Rename(f"{published}{names.grow}.", f"{own}up.")
 
 
+def norm_names(published: str, own: str, names: Naming) -> Iterator[Rename]:
+    for theirs, tensor in zip(names.scale, ("weight", "bias"), strict=True):
+        yield Rename(f"{published}{theirs}", f"{own}{tensor}")
+
+
 def block_names(published: str, own: str, names: Naming) -> Iterator[Rename]:
     for number, letter in (("1", "a"), ("2", "b")):
-        yield Rename(f"{published}norm{number}.", f"{own}norm_{letter}.")
+        yield from norm_names(f"{published}norm{number}.", f"{own}norm_{letter}.", names)
         yield Rename(f"{published}conv{number}.", f"{own}conv_{letter}.")
     yield Rename(f"{published}{names.shortcut}.", f"{own}shortcut.")
 
@@ -357,8 +368,36 @@ def attention_names(published: str, own: str, names: Naming) -> Iterator[Rename]
     """Queries, keys and values are one convolution here, three tensors there."""
     norm, *read, out = names.attention
     shape = (0, 0) if names.linear else (0, 0, 1, 1)
-    yield Rename(f"{published}{norm}.", f"{own}norm.")
+    yield from norm_names(f"{published}{norm}.", f"{own}norm.", names)
     yield Rename(tuple(f"{published}{name}.weight" for name in read), f"{own}attend.qkv.weight", "cat", shape=shape)
     yield Rename(tuple(f"{published}{name}.bias" for name in read), f"{own}attend.qkv.bias", "cat")
     yield Rename(f"{published}{out}.weight", f"{own}attend.out.weight", "view", shape=shape)
     yield Rename(f"{published}{out}.bias", f"{own}attend.out.bias")
+
+
+# --------------------------------------------------------------------------- big frames
+
+
+def tiling_rule(sample: int, latent: int, overlap: float = 0.25) -> TilingRule:
+    """Tiles of `sample` pixels and `latent` cells for frames of which a side is longer than one tile.
+
+    Source: `enable_tiling` of diffusers' `AutoencoderKL`, where it is off by default.
+    """
+    encode, decode = overlapping(sample, latent, overlap)
+    return TilingRule(
+        encode=Tiles(space=encode, above=(None, sample, sample)),
+        decode=Tiles(space=decode, above=(None, latent, latent)),
+    )
+
+
+TILING: Mapping[str, TilingRule] = MappingProxyType(
+    {
+        "sd": tiling_rule(512, 64),
+        "sd_ft_mse": tiling_rule(256, 32),
+        "sdxl": tiling_rule(1024, 128),
+        "sd3": tiling_rule(1024, 128),
+    }
+)
+"""The tiles of the releases: their `sample_size` in diffusers (512, but 256 for sd-vae-ft-mse), and an eighth of it."""
+
+image_vae.tiling = TILING  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
-from vvae.autoencoder import VideoAutoencoderSpec
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.errors import SpecError
 from vvae.framing import Framing
 from vvae.layers.activation import SiLUSpec
@@ -20,7 +20,6 @@ from vvae.layers.blocks import atrous_head, attention_block, residual_block
 from vvae.layers.compose import (
     AfterLeadSpec,
     ChainSpec,
-    LoneFramesSpec,
     ParallelSpec,
     PerPartSpec,
     ResidualSpec,
@@ -30,6 +29,7 @@ from vvae.layers.compose import (
 )
 from vvae.layers.conv import FrameConv2dSpec, GroupCausalConv3dSpec
 from vvae.layers.keyframe import BetweenKeyframesSpec, KeyframeBranchesSpec
+from vvae.layers.lone import LoneFramesSpec
 from vvae.layers.norm import ChannelRMSNormSpec
 from vvae.layers.space import ChannelInterleaveSpec, SpatialDownsampleSpec, SpatialUpsampleSpec
 from vvae.layers.time import TemporalDownsampleSpec, TemporalRepeatSpec, TemporalSubsampleSpec, TemporalUpsampleSpec

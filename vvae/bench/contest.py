@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from pydantic import computed_field
 from torch import Tensor
 
-from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.autoencoder import VideoAutoencoder
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.bench import convolutions
 from vvae.bench.figures import Figure, Spread, Verdict, paired, spread
+from vvae.bench.peers import Peer, peer_runs
 from vvae.bench.rounds import Round, Sample, Say, play, seconds, timed
 from vvae.bench.work import DIRECTIONS, Size, chunked, random_model, source, streamed, ways, whole, work
 from vvae.cost import flops
@@ -123,11 +126,30 @@ def contest(
         for task in given:
             _enter(taking_part, model, task, dtype, compiled)
     if unit is not None:
-        unit()
-        taking_part.runs["U"] = lambda: timed(unit)
         limits = STRETCH.get((spec.name, size), {})
         taking_part.targets += [Target(n, "U", limit, True) for n, limit in limits.items() if n in taking_part.runs]
-    played = play(taking_part.runs, rounds, say)
+    return _decided(taking_part, size, rounds, unit)
+
+
+def peer_contest(
+    peer: Peer, size: Size, *, rounds: int, dtypes: Sequence[str], unit: Callable[[], object] | None, say: Say
+) -> Contest:
+    """Somebody else's model on one clip, whole, beside its convolutions alone and `unit`."""
+    taking_part = Field(say)
+    for dtype in dtypes:
+        for direction, run in peer_runs(peer, size, getattr(torch, dtype)).items():
+            say(f"warm: {direction} {dtype}")
+            taking_part.runs[f"{direction} {dtype}"] = partial(timed, run)
+            _alone(taking_part, direction, dtype, run)
+    return _decided(taking_part, size, rounds, unit)
+
+
+def _decided(taking_part: Field, size: Size, rounds: int, unit: Callable[[], object] | None) -> Contest:
+    """All rounds, and what came of them."""
+    if unit is not None:
+        unit()
+        taking_part.runs["U"] = lambda: timed(unit)
+    played = play(taking_part.runs, rounds, taking_part.say)
     return Contest(
         size=size,
         timings=tuple(timing(name, played, taking_part.facts.get(name, {})) for name in taking_part.runs),
@@ -139,12 +161,9 @@ def contest(
 def _enter(into: Field, model: VideoAutoencoder, task: Task, dtype: str, compiled: bool) -> None:
     """Whole, its convolutions alone, streamed, compiled."""
     direction, x = task.direction, task.x
-    name, unit, stream = f"{direction} {dtype}", f"C {direction} {dtype}", f"{direction}_stream {dtype}"
+    name, stream = f"{direction} {dtype}", f"{direction}_stream {dtype}"
     into.enter(name, lambda: whole(model, direction, x), task)
-    calls = convolutions.record(lambda: whole(model, direction, x))
-    alone = convolutions.ConvolutionUnit(calls)
-    alone.sample()
-    into.runs[unit], into.facts[unit] = alone.sample, {"flops": convolutions.flops(calls)}
+    unit = _alone(into, direction, dtype, lambda: whole(model, direction, x))
     into.targets.append(Target(name, unit, OF_CONVOLUTIONS[dtype]))
     if (direction, True) in ways(model.spec):
         parts = chunked(model.spec, direction, x)
@@ -153,6 +172,15 @@ def _enter(into: Field, model: VideoAutoencoder, task: Task, dtype: str, compile
     if compiled:
         twin = model.compile()
         into.enter(f"{direction}_compiled {dtype}", lambda: whole(twin, direction, x), task)
+
+
+def _alone(into: Field, direction: Direction, dtype: str, run: Callable[[], object]) -> str:
+    """The convolutions of what `run` does take part alone; under which name."""
+    calls = convolutions.record(run)
+    alone, name = convolutions.ConvolutionUnit(calls), f"C {direction} {dtype}"
+    alone.sample()
+    into.runs[name], into.facts[name] = alone.sample, {"flops": convolutions.flops(calls)}
+    return name
 
 
 def tasks(spec: VideoAutoencoderSpec, size: Size, say: Say) -> list[Task]:

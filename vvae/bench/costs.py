@@ -10,7 +10,7 @@ from pydantic import computed_field
 from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from vvae.autoencoder import VideoAutoencoderSpec
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.bench.figures import Figure
 from vvae.bench.rounds import Say
 from vvae.bench.work import DIRECTIONS, Size, random_model, source, whole

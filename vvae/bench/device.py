@@ -9,7 +9,8 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.autoencoder import VideoAutoencoder
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.bench.contest import counted
 from vvae.bench.costs import convolution_share, operators
 from vvae.bench.figures import Figure, Spread, paired, spread

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.autoencoder import VideoAutoencoder
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.bench.figures import Figure, Spread, paired, spread
 from vvae.bench.rounds import Sample, Say, play, seconds, timed
 from vvae.bench.work import DIRECTIONS, Size, random_model, source, whole

@@ -13,8 +13,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from vvae.autoencoder import VideoAutoencoderSpec
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.bench.figures import MIB, Figure, Spread, Verdict
+from vvae.bench.published import PEAK, PUBLISHED
 from vvae.bench.rounds import Say
 from vvae.bench.work import Size, random_model, ways, work
 from vvae.cost import peak_bytes
@@ -161,6 +162,17 @@ def verdicts(found: Sequence[Memory]) -> list[Verdict]:
         if (m.direction, m.size[1:]) == (n.direction, n.size[1:]) and m.size[0] > n.size[0]
     ]
     return small + constant
+
+
+def beside_published(name: str, found: Sequence[Memory]) -> list[Verdict]:
+    """The larger peak of both directions, whole, of what the published code takes; nothing where that is not known."""
+    published = PUBLISHED.get(name)
+    if published is None or published.peak is None:
+        return []
+    peaks = [m.peak.bytes for m in found if m.size == published.size and not m.stream]
+    if not peaks:
+        return []
+    return [_one("peak / published peak", max(peaks) / (published.peak * MIB), PEAK, published.size)]
 
 
 def _room(m: Memory) -> int:

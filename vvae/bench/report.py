@@ -11,9 +11,10 @@ from pathlib import Path
 
 from vvae.bench.figures import MIB, Spread, Verdict
 from vvae.bench.growth import Growth
+from vvae.bench.published import PUBLISHED
 from vvae.bench.run import OfSpec, Report
 from vvae.bench.units import U_IS
-from vvae.bench.work import Size
+from vvae.bench.work import DIRECTIONS, Size
 from vvae.errors import VvaeError
 
 UNITS = (
@@ -68,11 +69,26 @@ def _of_spec(spec: OfSpec) -> Iterator[Table]:
             for t in one.timings
         )
         yield Table(f"{spec.name}: speed, {_clip(one.size)}", columns, rows)
+    yield _published(spec)
     yield _memory(spec)
     yield _growth(f"{spec.name}: growth with frames", spec.growth_in_frames)
     yield _growth(f"{spec.name}: growth with the side", spec.growth_in_side)
     yield from _costs(spec)
     yield _on_device(spec)
+
+
+def _published(spec: OfSpec) -> Table:
+    """Seconds and peaks beside those of the published code, in the same units."""
+    known = PUBLISHED.get(spec.name)
+    found = {t.name: t for one in spec.contests if known and one.size == known.size for t in one.timings}
+    peaks = {m.direction: m.peak.bytes for m in spec.memory if known and m.size == known.size and not m.stream}
+    rows = []
+    for direction in DIRECTIONS:
+        if known is not None and (timing := found.get(f"{direction} float32")):
+            theirs, peak = getattr(known, direction), peaks.get(direction)
+            rows.append((direction, f"{theirs:g}", _spread(timing.over_u), _number(known.peak), _number(peak, MIB)))
+    columns = ("", "published, U", "here, U", "published peak of both, MiB", "peak here, MiB")
+    return Table(f"{spec.name}: beside the published code, float32", columns, tuple(rows))
 
 
 def _memory(spec: OfSpec) -> Table:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 
-from vvae.autoencoder import VideoAutoencoderSpec
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.bench import memory
-from vvae.bench.contest import Contest, contest
+from vvae.bench.contest import Contest, contest, peer_contest
 from vvae.bench.costs import Costs, costs
 from vvae.bench.device import OnDevice, check, on_device
 from vvae.bench.figures import Figure, Verdict
 from vvae.bench.growth import Growth, growth
 from vvae.bench.machine import Machine, look
 from vvae.bench.memory import Memory
+from vvae.bench.peers import Peer, is_peer, peer_of
 from vvae.bench.plan import PARTS, Plan
 from vvae.bench.rounds import Say
 from vvae.bench.units import diffusers_decoder
@@ -32,7 +33,8 @@ class OfSpec(Figure):
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        return (*(v for one in self.contests for v in one.verdicts), *memory.verdicts(self.memory))
+        speeds = (v for one in self.contests for v in one.verdicts)
+        return (*speeds, *memory.verdicts(self.memory), *memory.beside_published(self.name, self.memory))
 
 
 class Report(Figure):
@@ -52,9 +54,12 @@ def run(plan: Plan, say: Say = lambda text: None) -> Report:
         VvaeError: an unknown spec, a device that is not there, a memory case that died.
     """
     check(plan.device)
-    machine, specs = look(), [spec_of(name) for name in plan.specs]
+    machine, models = look(), [peer_of(name) if is_peer(name) else spec_of(name) for name in plan.specs]
     measure = _on_cpu if plan.device == "cpu" else _on_gpu
-    found = tuple(measure(spec, plan, machine, say) for spec in specs)
+    found = tuple(
+        _peer(name, model, plan, machine, say) if isinstance(model, Peer) else measure(model, plan, machine, say)
+        for name, model in zip(plan.specs, models, strict=True)
+    )
     return Report(
         machine=machine.model_copy(update={"load_after": os.getloadavg()[0]}),
         plan=plan,
@@ -65,7 +70,7 @@ def run(plan: Plan, say: Say = lambda text: None) -> Report:
 
 
 def _on_cpu(spec: VideoAutoencoderSpec, plan: Plan, machine: Machine, say: Say) -> OfSpec:
-    dtypes = ["float32", *["bfloat16"] * machine.bfloat16]
+    dtypes = _dtypes(machine)
     unit = diffusers_decoder() if plan.unit and "speed" in plan.parts else None
     speeds = plan.sizes if "speed" in plan.parts else ()
     profiled = plan.sizes[:1] if "costs" in plan.parts else ()
@@ -82,6 +87,20 @@ def _on_cpu(spec: VideoAutoencoderSpec, plan: Plan, machine: Machine, say: Say) 
         growth_in_side=tuple(growth(spec, plan.sides_grow, plan.rounds, say)) if grows else (),
         costs=tuple(one for size in profiled for one in costs(spec, size, dtypes, say)),
     )
+
+
+def _peer(name: str, peer: Peer, plan: Plan, machine: Machine, say: Say) -> OfSpec:
+    """Its speed on the CPU; nothing else is measured of a peer."""
+    unit = diffusers_decoder() if plan.unit else None
+    sizes = plan.sizes if "speed" in plan.parts and plan.device == "cpu" else ()
+    found = (
+        peer_contest(peer, size, rounds=plan.rounds, dtypes=_dtypes(machine), unit=unit, say=say) for size in sizes
+    )
+    return OfSpec(name=name, contests=tuple(found))
+
+
+def _dtypes(machine: Machine) -> list[str]:
+    return ["float32", *["bfloat16"] * machine.bfloat16]
 
 
 def _on_gpu(spec: VideoAutoencoderSpec, plan: Plan, machine: Machine, say: Say) -> OfSpec:

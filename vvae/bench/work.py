@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.autoencoder import VideoAutoencoder
+from vvae.autoencoder_spec import VideoAutoencoderSpec
+from vvae.context import StreamState
+from vvae.framing import with_last
 from vvae.signal import Signal
 from vvae.summary import Direction
 
@@ -35,8 +38,8 @@ def random_model(
 
 
 def signal(spec: VideoAutoencoderSpec, direction: Direction) -> Signal:
-    """What is read in that direction."""
-    return spec.pixels if direction == "encode" else spec.latents
+    """What the chunks of a stream consist of in that direction."""
+    return spec.chunks(direction)
 
 
 def shape(spec: VideoAutoencoderSpec, direction: Direction, size: Size) -> tuple[int, int, int, int, int]:
@@ -66,17 +69,29 @@ def groups(read: Signal, frames: int) -> list[int]:
 @torch.no_grad()
 def whole(model: VideoAutoencoder, direction: Direction, x: Tensor) -> Tensor:
     """Latents (the mode) of a clip, or the clip of latents, both `b c t h w`."""
-    return model.encode(x).mode() if direction == "encode" else model.decode(x)
+    return model.encode(x).mode() if direction == "encode" else model.decode(x, **images(model.spec, x))
 
 
 @torch.no_grad()
 def streamed(model: VideoAutoencoder, direction: Direction, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
     """The same in chunks; what came out earlier is not kept here."""
+    state: StreamState | None = None
     if direction == "encode":
         for posterior in model.encode_stream(chunks):
             yield posterior.mode()
     else:
-        yield from model.decode_stream(chunks)
+        for chunk, last in with_last(chunks):  # each with images of its own
+            video, state = model.decode_chunk(chunk, state, last=last, **images(model.spec, chunk))
+            yield video
+
+
+def images(spec: VideoAutoencoderSpec, latents: Tensor) -> dict[str, Any]:
+    """What a model with a content wants beside latents: images, here without anything on them."""
+    if spec.content is None:
+        return {}
+    pieces, side = len(spec.decoded_pieces(latents.shape[2])), int(spec.latents.stride)
+    height, width = latents.shape[3] * side, latents.shape[4] * side
+    return {"content": latents.new_zeros(latents.shape[0], spec.pixels.channels, pieces, height, width)}
 
 
 def work(

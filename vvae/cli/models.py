@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,15 +17,13 @@ if TYPE_CHECKING:
 
 def list_models(json: o.Json = False) -> None:
     """The models that ship with weights, and the architectures known by name."""
-    from vvae.cli.tables import models_table, print_table
+    from vvae.cli.listing import print_models
     from vvae.models.catalogue import catalogue
 
     found = catalogue()
     if json:
         return o.print_json([entry.to_dict() for entry in found])
-    print_table(models_table(found))
-    print("cell: frames x rows x columns of a latent position; z: its channels; frames: what fits")
-    print("causal: no group of frames sees a later one; without weights: vvae convert makes a model of a release")
+    print_models(found)
 
 
 def show(
@@ -44,6 +43,7 @@ def show(
     _refuse_picture(picture)
     from vvae.cli.tables import print_summary
     from vvae.models.names import spec_of
+    from vvae.models.truths import DIRECTIONS, in_time, sights
     from vvae.stages import fitting_frames, stages
 
     spec = spec_of(name)
@@ -55,7 +55,15 @@ def show(
         with whole_file(picture) as file:
             plot_dependency(file, spec, clip[0])
     if json:
-        rest = {"frames_that_fit": fitting_frames(spec), "cell": spec.cell, "stages": [s.to_dict() for s in parts]}
+        rest = {
+            "in_time": in_time(spec),
+            "layers_in_time": {
+                part: [vars(sight) for sight in sights(spec, part) if sight.ahead != 0] for part in DIRECTIONS
+            },
+            "frames_that_fit": fitting_frames(spec),
+            "cell": spec.cell,
+            "stages": [s.to_dict() for s in parts],
+        }
         return o.print_json({**summary.to_dict(), **rest})
     print_summary(spec, summary, parts)
     if picture is not None:
@@ -64,15 +72,24 @@ def show(
 
 def convert(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A released checkpoint (.pth, .safetensors, folder), or a model.")
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A released checkpoint: a file, a folder, an index of shards; or a model."
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.safetensors", help="A new file  [default: named after the model]")
     ] = None,
     to: Annotated[Literal["vvae", "published"], typer.Option(help="Make a model of vvae, or a released one.")] = "vvae",
-    variant: Annotated[
-        str | None,
-        typer.Option(metavar="VARIANT", help="Whose scale and shift it has, if its shapes do not tell."),
+    arch: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Whose checkpoint it is  [default: recognised]")
+    ] = None,
+    choose: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=ANSWER", help="What no tensor tells, as the refusal asks."),
+    ] = None,
+    naming: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --to published: whose names, as diffusers or compvis.")
     ] = None,
     json: o.Json = False,
 ) -> None:
@@ -81,11 +98,14 @@ def convert(
     from vvae.models.released import as_published, from_published
     from vvae.video.output import refuse_taken
 
-    if to == "published" and variant is not None:
-        raise CheckpointError("--variant belongs to released checkpoints; leave it out with --to published")
+    if to == "published" and (choose or arch):
+        raise CheckpointError("--choose and --arch belong to released checkpoints; leave them out with --to published")
+    if to == "vvae" and naming:
+        raise CheckpointError("--naming belongs to --to published; the names of a released checkpoint are recognised")
+    answers = _answers(choose or [])
     if out is not None:
         refuse_taken(_safetensors(out))
-    done = from_published(source, variant) if to == "vvae" else as_published(source)
+    done = from_published(source, arch, **answers) if to == "vvae" else as_published(source, naming)
     name = done.recognised.spec.name
     file = out or Path(f"{name}.safetensors" if to == "vvae" else f"{name}_published.safetensors")
     refuse_taken(file)
@@ -97,27 +117,67 @@ def convert(
         return o.print_json(_told(done, file))
     from vvae.cli.tables import kinds_table, print_table
 
-    print(f"recognised: {done.recognised}")
-    print(f"constants: {done.recognised.assumed}")
-    if done.dropped_prefix:
-        print(f"dropped: {done.dropped_prefix!r} before every name")
+    for line in _lines(done):
+        print(line)
     print_table(kinds_table(done.kinds, to))
     print(f"wrote {len(done.tensors)} tensors, values unchanged: {file}")
 
 
+def _answers(said: Sequence[str]) -> dict[str, str]:
+    """NAME=ANSWER, each name once."""
+    answers: dict[str, str] = {}
+    for text in said:
+        name, equals, answer = text.partition("=")
+        if not (name.isidentifier() and equals and answer) or name in answers:
+            raise CheckpointError(f"--choose {text}: is not NAME=ANSWER, each name once; as variant=sdxl")
+        answers[name] = answer
+    return answers
+
+
+def _lines(done: Conversion) -> Iterator[str]:
+    found, source = done.recognised, done.source
+    variant = f", release {found.variant}" if found.variant and source else ""
+    yield f"recognised: {found}{variant}"
+    if found.assumed:
+        yield f"told by no tensor: {found.assumed}"
+    if source is None:
+        return
+    if source.prefix:
+        yield f"dropped: {source.prefix!r} before every name"
+    if source.entry:
+        yield f"taken: the entry {source.entry}" + (f"; beside it: {', '.join(source.rest)}" if source.rest else "")
+    if source.left_out:
+        yield f"left out: {', '.join(map(str, source.left_out))}"
+
+
 def _told(done: Conversion, file: Path) -> dict[str, Any]:
-    found = done.recognised
+    from vvae.checkpoint import EXTRAS
+
+    found, source = done.recognised, done.source
     return {
         "out": str(file),
         "architecture": found.architecture,
         "variant": found.variant,
-        "fields": dict(found.fields),
+        "naming": found.naming,
+        "fields": {name: _plain(value) for name, value in found.fields.items()},
         "temporal_factor": found.spec.pixels.group // found.spec.latents.group,
-        "constants": found.assumed,
-        "dropped_prefix": done.dropped_prefix,
-        "parameters": sum(tensor.numel() for tensor in done.tensors.values()),
+        "told_by_no_tensor": found.assumed,
+        "dropped_prefix": source.prefix if source else "",
+        "entry": source.entry if source else "",
+        "beside_it": list(source.rest) if source else [],
+        "left_out": [vars(left) for left in source.left_out] if source else [],
+        "parameters": sum(tensor.numel() for name, tensor in done.tensors.items() if not name.startswith(EXTRAS)),
         "tensors": [vars(kind) for kind in done.kinds],
     }
+
+
+def _plain(value: Any) -> Any:
+    """A field as JSON holds it."""
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def _safetensors(file: Path) -> Path:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from textwrap import wrap
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vvae.autoencoder import VideoAutoencoderSpec
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.memory import told
-from vvae.models.catalogue import Entry
 from vvae.models.released import TensorKind
+from vvae.models.truths import in_time
+from vvae.models.truths import told as told_in_time
 from vvae.stages import Stage, fitting_frames
 from vvae.summary import PartSummary, Summary
 
@@ -28,29 +30,6 @@ def _table(*columns: tuple[str, str]) -> Table:
     return table
 
 
-def models_table(entries: Iterable[Entry]) -> Table:
-    table = _table(
-        ("name", "left"),
-        ("weights", "right"),
-        ("params", "right"),
-        ("cell", "right"),
-        ("z", "right"),
-        ("frames", "right"),
-        ("in time", "left"),
-    )
-    for entry in entries:
-        table.add_row(
-            entry.name,
-            "-" if entry.bytes is None else f"{entry.bytes / 1e6:.1f} MB",
-            f"{entry.parameters / 1e6:.2f} M",
-            "x".join(f"{side:g}" for side in entry.compression),
-            str(entry.latent_channels),
-            f"{entry.lead} + {entry.group}k",
-            ", ".join(text for text, true in (("causal", entry.group_causal), ("streams", entry.streams)) if true),
-        )
-    return table
-
-
 def print_summary(spec: VideoAutoencoderSpec, summary: Summary, stages: Sequence[Stage]) -> None:
     console = Console(highlight=False)
     frames, height, width = summary.size
@@ -61,9 +40,9 @@ def print_summary(spec: VideoAutoencoderSpec, summary: Summary, stages: Sequence
         ("compression", f"{float(summary.positions):g} pixels a position, {float(summary.numbers):g} numbers a number"),
         ("frames that fit", f"{fitting_frames(spec)}; others are filled and cropped"),
         ("sides that fit", f"multiples of {spec.cell} pixels; others are filled and cropped"),
-        ("in time", f"lead {summary.lead}, groups of {summary.group}"),
-        ("encode", _truths(summary.encode)),
-        ("decode", _truths(summary.decode)),
+        ("in time", f"{in_time(spec)}; lead {summary.lead}, groups of {summary.group}"),
+        ("encode", _truths(summary.encode, told_in_time(spec, "encode"))),
+        ("decode", _truths(summary.decode, told_in_time(spec, "decode"))),
     ):
         console.print(f"{name:<16}{text}", soft_wrap=True)
     console.print()
@@ -72,13 +51,14 @@ def print_summary(spec: VideoAutoencoderSpec, summary: Summary, stages: Sequence
     console.print("ch: channels given; t, px: frames and pixels per cell; sees: of its input")
 
 
-def _truths(part: PartSummary) -> str:
+def _truths(part: PartSummary, layers: Sequence[str]) -> str:
     past = "the whole past" if part.history is None else f"{part.history} frames back"
-    ahead = "the whole future" if part.look_ahead is None else f"{part.look_ahead} groups ahead"
+    ahead = "the whole future" if part.look_ahead is None else f"{part.look_ahead} ahead"
     streams = f"streams (state {told(part.state_bytes)})" if part.state_bytes is not None else "does not stream"
     sight = f"sees its group, {past}" + ("" if part.group_causal else f", {ahead}")
-    lines = [f"{sight}", f"{part.flops / 1e9:,.2f} GFLOP, peak {told(part.peak_bytes)}; {streams}"]
-    return f"\n{'':<16}".join(lines + ([] if part.limit is None else [part.limit]))
+    lines = [sight, *layers, f"{part.flops / 1e9:,.2f} GFLOP, peak {told(part.peak_bytes)}; {streams}"]
+    wrapped = [row for line in [*lines, part.limit or ""] for row in wrap(line, 80 - 16)]
+    return f"\n{'':<16}".join(wrapped)
 
 
 def _stage_table(stages: Sequence[Stage]) -> Table:

@@ -1,16 +1,29 @@
 """Layers: plain modules with ordinary constructors, `forward(x, ctx=WHOLE_CLIP)`, x of shape `b c t h w`."""
 
 from vvae.layers.activation import ReLU, ReLUSpec, SiLU, SiLUSpec, Tanh, TanhSpec
-from vvae.layers.attention import FrameAttention, FrameAttentionSpec
+from vvae.layers.attention import (
+    ClipAttention,
+    ClipAttentionSpec,
+    FrameAttention,
+    FrameAttentionSpec,
+    TemporalAttention,
+    TemporalAttentionSpec,
+)
 from vvae.layers.blocks import atrous_head, attention_block, residual_block
+from vvae.layers.causal_resample import (
+    CausalAverage,
+    CausalAverageSpec,
+    CausalDownsample3d,
+    CausalDownsample3dSpec,
+    SpatialLinearUpsample,
+    SpatialLinearUpsampleSpec,
+)
 from vvae.layers.compose import (
     AfterLead,
     AfterLeadSpec,
     Chain,
     ChainSpec,
     CompositeSpec,
-    LoneFrames,
-    LoneFramesSpec,
     Parallel,
     ParallelSpec,
     PerPart,
@@ -21,6 +34,16 @@ from vvae.layers.compose import (
     parallel,
     per_part,
 )
+from vvae.layers.content import (
+    ContentAttention,
+    ContentAttentionSpec,
+    TimePositions,
+    TimePositionsSpec,
+    WindowedContentAttention,
+    WindowedContentAttentionSpec,
+    WithContent,
+    WithContentSpec,
+)
 from vvae.layers.conv import (
     CausalConv3d,
     CausalConv3dSpec,
@@ -29,6 +52,9 @@ from vvae.layers.conv import (
     GroupCausalConv3d,
     GroupCausalConv3dSpec,
 )
+from vvae.layers.conv3d import Conv3d, Conv3dSpec
+from vvae.layers.conv25 import TemporalConv, TemporalConvSpec, conv25d
+from vvae.layers.front import DropFront, DropFrontSpec, FillFront, FillFrontSpec
 from vvae.layers.keyframe import (
     BetweenKeyframes,
     BetweenKeyframesSpec,
@@ -37,10 +63,32 @@ from vvae.layers.keyframe import (
     KeyframeMerge,
     KeyframeSplit,
 )
+from vvae.layers.latent import PosteriorDraw, PosteriorDrawSpec, ShiftScale, ShiftScaleSpec
 from vvae.layers.layer import Layer
-from vvae.layers.norm import ChannelRMSNorm, ChannelRMSNormSpec, FrameGroupNorm, FrameGroupNormSpec
+from vvae.layers.lone import LoneFrames, LoneFramesSpec
+from vvae.layers.misfolded import MisfoldedAttention, MisfoldedAttentionSpec
+from vvae.layers.mix import LearnedMix, LearnedMixSpec
+from vvae.layers.norm import (
+    ChannelLayerNorm,
+    ChannelLayerNormSpec,
+    ChannelRMSNorm,
+    ChannelRMSNormSpec,
+    ClipGroupNorm,
+    ClipGroupNormSpec,
+    FrameGroupNorm,
+    FrameGroupNormSpec,
+)
 from vvae.layers.opaque import OpaqueSpec, PerFrame, opaque
 from vvae.layers.pad import CausalPad, TimePad, pad_time
+from vvae.layers.ragged_time import TemporalConvUpsample, TemporalConvUpsampleSpec
+from vvae.layers.resample3d import (
+    Average3d,
+    Average3dSpec,
+    Downsample3d,
+    Downsample3dSpec,
+    Upsample3d,
+    Upsample3dSpec,
+)
 from vvae.layers.space import (
     ChannelInterleave,
     ChannelInterleaveSpec,
@@ -58,6 +106,8 @@ from vvae.layers.space import (
     SpatialUpsampleSpec,
 )
 from vvae.layers.time import (
+    ChannelToTime,
+    ChannelToTimeSpec,
     LinearTemporalUpsample,
     LinearTemporalUpsampleSpec,
     TemporalDownsample,
@@ -73,20 +123,44 @@ from vvae.layers.time import (
 __all__ = [
     "AfterLead",
     "AfterLeadSpec",
+    "Average3d",
+    "Average3dSpec",
     "BetweenKeyframes",
     "BetweenKeyframesSpec",
+    "CausalAverage",
+    "CausalAverageSpec",
     "CausalConv3d",
     "CausalConv3dSpec",
+    "CausalDownsample3d",
+    "CausalDownsample3dSpec",
     "CausalPad",
     "Chain",
     "ChainSpec",
     "ChannelInterleave",
     "ChannelInterleaveSpec",
+    "ChannelLayerNorm",
+    "ChannelLayerNormSpec",
     "ChannelRMSNorm",
     "ChannelRMSNormSpec",
+    "ChannelToTime",
+    "ChannelToTimeSpec",
+    "ClipAttention",
+    "ClipAttentionSpec",
+    "ClipGroupNorm",
+    "ClipGroupNormSpec",
     "CompositeSpec",
+    "ContentAttention",
+    "ContentAttentionSpec",
+    "Conv3d",
+    "Conv3dSpec",
     "DepthToSpace",
     "DepthToSpaceSpec",
+    "Downsample3d",
+    "Downsample3dSpec",
+    "DropFront",
+    "DropFrontSpec",
+    "FillFront",
+    "FillFrontSpec",
     "FrameAttention",
     "FrameAttentionSpec",
     "FrameConv2d",
@@ -100,20 +174,28 @@ __all__ = [
     "KeyframeMerge",
     "KeyframeSplit",
     "Layer",
+    "LearnedMix",
+    "LearnedMixSpec",
     "LinearTemporalUpsample",
     "LinearTemporalUpsampleSpec",
     "LoneFrames",
     "LoneFramesSpec",
+    "MisfoldedAttention",
+    "MisfoldedAttentionSpec",
     "OpaqueSpec",
     "Parallel",
     "ParallelSpec",
     "PerFrame",
     "PerPart",
     "PerPartSpec",
+    "PosteriorDraw",
+    "PosteriorDrawSpec",
     "ReLU",
     "ReLUSpec",
     "Residual",
     "ResidualSpec",
+    "ShiftScale",
+    "ShiftScaleSpec",
     "SiLU",
     "SiLUSpec",
     "SpaceToDepth",
@@ -122,12 +204,20 @@ __all__ = [
     "SpatialAverageSpec",
     "SpatialDownsample",
     "SpatialDownsampleSpec",
+    "SpatialLinearUpsample",
+    "SpatialLinearUpsampleSpec",
     "SpatialRepeat",
     "SpatialRepeatSpec",
     "SpatialUpsample",
     "SpatialUpsampleSpec",
     "Tanh",
     "TanhSpec",
+    "TemporalAttention",
+    "TemporalAttentionSpec",
+    "TemporalConv",
+    "TemporalConvSpec",
+    "TemporalConvUpsample",
+    "TemporalConvUpsampleSpec",
     "TemporalDownsample",
     "TemporalDownsampleSpec",
     "TemporalRepeat",
@@ -137,9 +227,18 @@ __all__ = [
     "TemporalUpsample",
     "TemporalUpsampleSpec",
     "TimePad",
+    "TimePositions",
+    "TimePositionsSpec",
+    "Upsample3d",
+    "Upsample3dSpec",
+    "WindowedContentAttention",
+    "WindowedContentAttentionSpec",
+    "WithContent",
+    "WithContentSpec",
     "atrous_head",
     "attention_block",
     "chain",
+    "conv25d",
     "opaque",
     "pad_time",
     "parallel",

@@ -24,7 +24,11 @@ class _ActivationSpec(FrameLayerSpec):
         return Fraction(0)
 
 
-class SiLU(Layer):
+class Activation(Layer):
+    """A layer in which every number stands for itself."""
+
+
+class SiLU(Activation):
     """x * sigmoid(x)."""
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
@@ -40,7 +44,7 @@ class SiLUSpec(_ActivationSpec):
         return SiLU()
 
 
-class ReLU(Layer):
+class ReLU(Activation):
     """max(x, 0)."""
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
@@ -56,7 +60,7 @@ class ReLUSpec(_ActivationSpec):
         return ReLU()
 
 
-class Tanh(Layer):
+class Tanh(Activation):
     """tanh(x), within (-1, 1)."""
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:

@@ -23,9 +23,9 @@ def residual_block(
     return ResidualSpec(layers=layers, shortcut=shortcut)
 
 
-def attention_block(*, norm: LayerSpec = RMS_NORM, heads: int = 1) -> ResidualSpec:
-    """A norm (over channels unless given) and attention over each frame, plus the input."""
-    return ResidualSpec(layers={"norm": norm, "attend": FrameAttentionSpec(heads=heads)})
+def attention_block(*, norm: LayerSpec = RMS_NORM, heads: int = 1, attend: LayerSpec | None = None) -> ResidualSpec:
+    """A norm (over channels unless given) and attention (over each frame unless given), plus the input."""
+    return ResidualSpec(layers={"norm": norm, "attend": attend or FrameAttentionSpec(heads=heads)})
 
 
 def atrous_head(channels: int, *, dilations: Sequence[int] = (1, 3, 6, 9, 12), halves: int = 2) -> ChainSpec:

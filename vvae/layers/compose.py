@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import wraps
 from typing import Any, Literal, TypeVar
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_modules
 
 from vvae import reach
-from vvae.context import WHOLE_CLIP, Context, WholeClip
+from vvae.context import WHOLE_CLIP, Context
 from vvae.errors import SpecError
-from vvae.layers.layer import fold_frames, join_channels, join_frames, unfold_frames
+from vvae.layers.activation import Activation
+from vvae.layers.layer import join_channels, join_frames
+from vvae.layers.norm import Norm
 from vvae.reach import Reach
 from vvae.signal import Signal
 from vvae.spec import AnyLayer, Layers, LayerSpec, at
@@ -113,9 +117,32 @@ class Chain(nn.Module):
             self.add_module(name, layer)
 
     def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
-        for layer in own_layers(self).values():
+        return in_a_row(list(own_layers(self).values()), x, ctx)
+
+
+def in_a_row(layers: Sequence[nn.Module], x: Tensor, ctx: Context) -> Tensor:
+    """What the layers give, one after the other; a norm and the activation behind it go over the clip together.
+
+    Where somebody watches what passes, by a hook of any kind, each layer is called by itself.
+    """
+    done = 0
+    while done < len(layers):
+        layer, behind = layers[done], layers[done + 1] if done + 1 < len(layers) else None
+        if isinstance(layer, Norm) and isinstance(behind, Activation) and not _watched(layer, behind):
+            x = layer.forward_then(x, ctx, behind)
+            done += 2
+        else:
             x = layer(x, ctx)
-        return x
+            done += 1
+    return x
+
+
+def _watched(*modules: nn.Module) -> bool:
+    """Whether a hook wants to see what goes into or comes out of one of them, or a compiler takes them apart anyway."""
+    if torch.compiler.is_compiling() or torch_modules._has_any_global_hook():
+        return True
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, hook) for module in modules for hook in hooks)
 
 
 class ChainSpec(CompositeSpec):
@@ -197,10 +224,7 @@ class Residual(nn.Module):
         self.shortcut = shortcut
 
     def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
-        y = x
-        for name, layer in own_layers(self).items():
-            if name != "shortcut":
-                y = layer(y, ctx)
+        y = in_a_row([layer for name, layer in own_layers(self).items() if name != "shortcut"], x, ctx)
         short = x if self.shortcut is None else self.shortcut(x, ctx)
         y, short = align(ctx, self, [y, short])
         return y + short
@@ -399,52 +423,3 @@ class AfterLeadSpec(CompositeSpec):
     def _branches(self, signal: Signal) -> tuple[tuple[LayerSpec, Signal], tuple[LayerSpec, Signal]]:
         on_lead = ChainSpec(layers={} if self.on_lead is None else {"on_lead": self.on_lead})
         return (on_lead, signal.with_time(lead=0, group=1)), (ChainSpec(layers=self.layers), signal.with_time(lead=0))
-
-
-class LoneFrames(Chain):
-    """`layers` for every frame as a clip of its own: each frame is a lead without groups."""
-
-    def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
-        own = WholeClip(content=ctx.content)
-        if not x.shape[2]:
-            return super().forward(x, own)
-        alone = super().forward(fold_frames(x).unsqueeze(2), own)
-        return unfold_frames(alone.squeeze(2), x.shape[0])
-
-
-class LoneFramesSpec(CompositeSpec):
-    """`layers` for every frame as a clip of its own."""
-
-    kind: Literal["lone_frames"] = "lone_frames"
-    layers: Layers
-
-    def inputs(self, signal: Signal) -> Iterator[tuple[str, LayerSpec, Signal]]:
-        return _one_after_the_other(self.layers, signal.with_time(lead=1))
-
-    @once
-    def trace(self, signal: Signal) -> Signal:
-        self.trace_children(signal)
-        if super().draws(signal):
-            raise SpecError("a layer that draws cannot stand among lone frames; take a chain")
-        end = ChainSpec(layers=self.layers).trace(signal.with_time(lead=1))
-        if end.lead != 1:
-            raise SpecError(f"a lone frame must stay one frame, but {end.lead} come out; its layers must keep the lead")
-        return end.with_time(lead=signal.lead, group=signal.group)
-
-    def frames(self, signal: Signal, frames: int) -> int:
-        return frames
-
-    def build(self, signal: Signal) -> LoneFrames:
-        return LoneFrames(self.build_children(signal))
-
-    def reach(self, signal: Signal, frames: int) -> Reach:
-        return reach.same_frame(frames)
-
-    def draws(self, signal: Signal) -> dict[str, Signal]:
-        return {}
-
-    def stream_limit(self, signal: Signal) -> str | None:
-        return None
-
-    def halo(self, signal: Signal) -> Fraction | None:
-        return ChainSpec(layers=self.layers).halo(signal.with_time(lead=1))

@@ -29,6 +29,9 @@ from vvae.reach import Reach
 from vvae.signal import Signal
 from vvae.spec import FrameLayerSpec, LayerSpec
 
+AT_ONCE = 2**15
+"""Pixels of a clip that pass a causal convolution at one time, where no gradients are kept: enough to keep it busy."""
+
 Triple: TypeAlias = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 
@@ -91,8 +94,9 @@ class FrameConv2dSpec(FrameLayerSpec):
 class CausalConv3d(Layer, nn.Conv3d):
     """A 3D convolution that sees no later frame; `before` is what stands in front of the clip. Zero padding in space.
 
-    Shapes: `b in_channels t h w` -> `b out_channels (t-1)//stride+1 h w`, stride in time. A stream keeps the last
-    (kernel-1)*dilation frames of its input; `lead` (0 or 1) is needed where stride > 1.
+    With a stride in time every `stride` frames give one output, which stands at the last of them and sees all of them;
+    behind a `lead` of 1, that frame gives one of its own. Shapes: `b in_channels t h w` -> `b out_channels
+    lead+(t-lead)//stride h w`. A stream keeps the last (kernel-1)*dilation frames of its input.
     Source: CausalConv3d of Open-Sora 1.2 (zero) and OD-VAE (replicate).
     """
 
@@ -119,13 +123,33 @@ class CausalConv3d(Layer, nn.Conv3d):
             bias=bias,
         )
         self.pad = CausalPad(kt, dilation, before)
-        self.later = stride - 1 if lead else 0
+        self.lead = lead
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
-        # frames 0, stride, 2 stride, ... of the clip give an output; behind a lead frame a chunk of whole groups
-        # starts one frame after such a frame
-        skipped = 0 if ctx.recall(self.pad) is None else self.later
-        return nn.Conv3d.forward(self, self.pad(x, ctx)[:, :, skipped:])
+        # a lead frame gives the first output; a chunk of whole groups gives its first one stride - 1 frames later
+        skipped = 0 if self.lead and ctx.recall(self.pad) is None else self.stride[0] - 1
+        at_once = max(1, AT_ONCE // (x.shape[3] * x.shape[4]))
+        whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if whole or x.shape[2] <= at_once or skipped > self.pad.before:
+            return nn.Conv3d.forward(self, self.pad(x, ctx)[:, :, skipped:])
+        return self._in_parts(x, self.pad.front(x, ctx)[:, :, skipped:], at_once)
+
+    def _in_parts(self, x: Tensor, front: Tensor, at_once: int) -> Tensor:
+        """The same some frames at a time: there is never a copy of the whole clip with the frames in front of it."""
+        stride, window = self.stride[0], (self.kernel_size[0] - 1) * self.dilation[0] + 1
+        count = (front.shape[2] + x.shape[2] - window) // stride + 1
+        out: Tensor | None = None
+        for first in range(0, count, at_once):
+            last = min(first + at_once, count)
+            start, end = (each - front.shape[2] for each in (first * stride, (last - 1) * stride + window))
+            part = (
+                join_frames(front[:, :, front.shape[2] + start :], x[:, :, :end]) if start < 0 else x[:, :, start:end]
+            )
+            given = channels_last(nn.Conv3d.forward(self, part))
+            out = given.new_empty(given.shape[0], count, *given.shape[2:]) if out is None else out
+            out[:, first:last] = given
+        assert out is not None
+        return channels_first(out)
 
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         return self.out_channels, height, width
@@ -165,16 +189,20 @@ class CausalConv3dSpec(LayerSpec):
             bias=self.bias,
         )
 
+    def frames(self, signal: Signal, frames: int) -> int:
+        """Frames behind the last whole stride are dropped."""
+        lead = min(signal.lead, frames)
+        return lead + (frames - lead) // self.stride
+
     def reach(self, signal: Signal, frames: int) -> Reach:
-        self.frames(signal, frames)
-        kt = triple(self.kernel)[0]
+        kt, start = triple(self.kernel)[0], 0 if signal.lead else self.stride - 1
         taps = [
-            reach.window(frames, before=j * self.dilation, after=-j * self.dilation, every=self.stride)
+            reach.window(frames, before=j * self.dilation, after=-j * self.dilation, every=self.stride, start=start)
             for j in range(kt)
         ]
         seen = reach.union(taps)
         if self.before == "replicate":  # a tap in front of the clip reads the first frame again
-            seen[:, :1] |= torch.arange(0, frames, self.stride).numpy()[:, None] < (kt - 1) * self.dilation
+            seen[:, :1] |= torch.arange(start, frames, self.stride).numpy()[:, None] < (kt - 1) * self.dilation
         return seen
 
     def halo(self, signal: Signal) -> Fraction:

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vvae.context import WHOLE_CLIP, Context
+from vvae.context import WHOLE_CLIP, Context, StreamStep
+from vvae.errors import StreamError
 
 
 class Layer(nn.Module):
@@ -16,15 +17,23 @@ class Layer(nn.Module):
 
     The contract: the outputs for the chunks of a stream, one after the other, are the output for the whole clip.
     A subclass gives `run`, which never sees zero frames, and `shape` where channels or size change. A layer that holds
-    frames back until later ones have come sets `holds_back` and gets empty chunks too.
+    frames back until later ones have come sets `holds_back` and gets empty chunks too. One that cannot keep the
+    contract, since it must see the whole clip, sets `whole_clip` and refuses chunks.
     """
 
     holds_back: ClassVar[bool] = False
+    whole_clip: bool = False
 
     def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
+        self.check(ctx)
         if x.shape[2] == 0 and not self.holds_back:
             return self.empty(x)
         return self.run(x, ctx)
+
+    def check(self, ctx: Context) -> None:
+        """StreamError where this layer must see the whole clip, but is given a chunk."""
+        if self.whole_clip and isinstance(ctx, StreamStep):
+            raise StreamError(f"{type(self).__name__} must see the whole clip; give it whole, or in tiles")
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
         raise NotImplementedError

@@ -71,32 +71,28 @@ class SpatialUpsample(Layer, nn.Conv2d):
         self.factor = factor
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
-        first, taps = _shared_taps(self.kernel_size[0], self.factor)
+        frames, f = fold_frames(x), self.factor
+        first, taps = shared_taps(self.kernel_size[0], f)
         folded = x.new_tensor(taps)  # output of a cell, cell that it reads, tap
-        weight = torch.einsum("ocjl,aij,bml->abocim", self.weight, folded, folded).flatten(0, 2)
+        count, _, height, width = frames.shape
         pad = max(-first[0], first[-1] + folded.shape[1] - 1)
-        outputs = F.conv2d(fold_frames(x), weight, padding=pad).unflatten(1, (self.factor, self.factor, -1))
-        return unfold_frames(self._woven(outputs, [pad + start for start in first], *x.shape[3:]), x.shape[0])
-
-    def _woven(self, outputs: Tensor, starts: list[int], height: int, width: int) -> Tensor:
-        """`n f f c h+ w+` -> `n c f*h f*w`: output (a, b) of cell (i, j) stands at row starts[a] + i, column ..."""
-        f = self.factor
-        woven = outputs.new_empty(outputs.shape[0], height, f, width, f, self.out_channels)
-        for a, top in enumerate(starts):
-            for b, left in enumerate(starts):
-                own = outputs[:, a, b, :, top : top + height, left : left + width].permute(0, 2, 3, 1)
-                woven[:, :, a, :, b] = own if self.bias is None else own + self.bias
-        return woven.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+        woven = x.new_empty(count, height, f, width, f, self.out_channels)
+        for a, top in enumerate(first):
+            for b, left in enumerate(first):
+                weight = torch.einsum("ocjl,ij,ml->ocim", self.weight, folded[a], folded[b])
+                own = F.conv2d(frames, weight, self.bias, padding=pad)[:, :, pad + top :, pad + left :]
+                woven[:, :, a, :, b] = own[:, :, :height, :width].permute(0, 2, 3, 1)
+        return unfold_frames(woven.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2), x.shape[0])
 
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         return self.out_channels, height * self.factor, width * self.factor
 
 
-def _shared_taps(kernel: int, factor: int) -> tuple[list[int], list[list[list[float]]]]:
+def shared_taps(kernel: int, factor: int) -> tuple[list[int], list[list[list[float]]]]:
     """For each output of a cell, in one dimension: the first cell that it reads (0: its own), and which of the cells
     from there on each tap reads, as a matrix `cells x taps` of zeros and ones.
 
-    >>> _shared_taps(3, 2)
+    >>> shared_taps(3, 2)
     ([-1, 0], [[[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]], [[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]])
     """
     read = [[(output + tap - kernel // 2) // factor for tap in range(kernel)] for output in range(factor)]

@@ -163,6 +163,47 @@ class TemporalUpsampleSpec(_TimeSpec):
         return reach.unfold(frames, self.factor)
 
 
+class ChannelToTime(Layer):
+    """Channels become frames; which of `factor` frames a channel is for is the fastest part of its number.
+
+    Shapes: `b (c factor) t h w` -> `b c (t factor) h w`; frame factor*t+s of channel c is channel factor*c+s of
+    frame t.
+
+    Source: the decoder of `VAE_Temporal` of Open-Sora 1.2.
+    """
+
+    def __init__(self, factor: int = 2) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def run(self, x: Tensor, ctx: Context) -> Tensor:
+        y = split_axis(channels_last(x), 4, -1, self.factor)  # b t h w c f
+        y = y.permute(0, 1, 5, 2, 3, 4).clone(memory_format=torch.contiguous_format)
+        return channels_first(y.flatten(1, 2))
+
+    def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        return channels // self.factor, height, width
+
+
+class ChannelToTimeSpec(_TimeSpec):
+    """Channels become frames, `factor` of each."""
+
+    kind: Literal["channel_to_time"] = "channel_to_time"
+    factor: PositiveInt = 2
+
+    def trace(self, signal: Signal) -> Signal:
+        channels, rest = divmod(signal.channels, self.factor)
+        if rest:
+            raise SpecError(f"{signal.channels} channels cannot become {self.factor} frames each; make them a multiple")
+        return self._more(signal, self.factor).with_channels(channels)
+
+    def build(self, signal: Signal) -> ChannelToTime:
+        return ChannelToTime(self.factor)
+
+    def reach(self, signal: Signal, frames: int) -> Reach:
+        return reach.unfold(frames, self.factor)
+
+
 class LinearTemporalUpsample(Layer):
     """`factor` times the frames, linear in time between frame centres; past both ends stands the end frame.
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vvae import checkpoint
-from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.autoencoder import VideoAutoencoder
+from vvae.autoencoder_spec import VideoAutoencoderSpec
+from vvae.checkpoint import EXTRAS
 from vvae.errors import CheckpointError, SpecError
 from vvae.spec import nearest
 from vvae.state import weights_digest
 
 _HERE = Path(__file__).parent
-EXTRAS = "published_extras."
-"""Leads the names of tensors that a released checkpoint holds, and the model does not use: kept to export them."""
 
 
 def embedded() -> dict[str, Path]:
@@ -36,23 +37,26 @@ def load(name: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> V
     """
     path = find_file(name)
     text, tensors = checkpoint.load_weights(path)
-    own = {key: value for key, value in tensors.items() if not key.startswith(EXTRAS)}
-    return filled(_parsed(text, path), own, str(path), dtype)
+    return filled(_parsed(text, path), tensors, str(path), dtype)
 
 
 def filled(
-    spec: VideoAutoencoderSpec, tensors: dict[str, Tensor], where: str, dtype: torch.dtype | None = None
+    spec: VideoAutoencoderSpec, tensors: Mapping[str, Tensor], where: str, dtype: torch.dtype | None = None
 ) -> VideoAutoencoder:
     """The model of a spec with these weights, in evaluation mode; half precision becomes float32 unless `dtype` says.
+
+    Tensors led by `EXTRAS` are kept beside it, as `published_extras`.
 
     Raises:
         CheckpointError: names what is missing or misshapen; `where` says whose tensors they are.
     """
     with torch.device("meta"):
         model = spec.build()
-    wanted = model.state_dict()
-    checkpoint.match({k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in tensors.items()}, where)
-    model.load_state_dict({k: _wide(v) for k, v in tensors.items()}, assign=True)
+    own = {key: tensor for key, tensor in tensors.items() if not key.startswith(EXTRAS)}
+    wanted = {key: tensor.shape for key, tensor in model.state_dict().items()}
+    checkpoint.match(wanted, {key: tensor.shape for key, tensor in own.items()}, where)
+    model.load_state_dict({key: _wide(tensor) for key, tensor in own.items()}, assign=True)
+    model.published_extras = {k.removeprefix(EXTRAS): t for k, t in tensors.items() if k.startswith(EXTRAS)}
     return (model if dtype is None else model.to(dtype)).eval()
 
 

@@ -5,8 +5,23 @@ from __future__ import annotations
 from itertools import count, takewhile
 from typing import Any
 
-from vvae.arch.image_vae import NAMINGS, VARIANTS, Naming, image_vae, renames
-from vvae.models.family import Family, Fields, Shapes
+from vvae.arch.image_vae import NAMINGS, VARIANTS, Naming, image_vae, published_fields, renames
+from vvae.models.family import Config, Family, Fields, Shapes
+
+KEYS = {
+    "in_channels": "channels",
+    "block_out_channels": "widths",
+    "layers_per_block": "blocks",
+    "norm_num_groups": "groups",
+    "act_fn": "act",
+    "latent_channels": "latent_channels",
+    "scaling_factor": "scale",
+    "shift_factor": "shift",
+    "use_quant_conv": "moments_conv",
+    "use_post_quant_conv": "latent_conv",
+    "mid_block_add_attention": "middle_attention",
+}
+"""Keys of diffusers' config.json, and the fields that they say."""
 
 
 def layout(shapes: Shapes, naming: str) -> dict[str, Any]:
@@ -16,6 +31,8 @@ def layout(shapes: Shapes, naming: str) -> dict[str, Any]:
     """
     names = NAMINGS[naming]
     level, block = f"encoder.{names.down}.{{}}", names.block.format(j="{}")
+    if (norm := f"encoder.{names.norm_out}.{names.scale[0]}") not in shapes:
+        raise KeyError(norm)
     levels = max(1, _count(shapes, f"{level}.{block.format(0)}.conv1.weight"))
     inner = shapes["decoder.conv_in.weight"][1]
     return {
@@ -50,12 +67,23 @@ def _attended(shapes: Shapes, part: str, stack: str, levels: range, names: Namin
 def _attends(shapes: Shapes, place: str, names: Naming) -> bool:
     norm, query, *_ = names.attention
     # with the norm there and another name for the queries, it is another naming
-    return f"{place}.{norm}.weight" in shapes and bool(shapes[f"{place}.{query}.weight"])
+    return f"{place}.{norm}.{names.scale[0]}" in shapes and bool(shapes[f"{place}.{query}.weight"])
 
 
 def _told(fields: Fields) -> str:
     widths = ", ".join(map(str, fields["widths"]))
     return f"widths {widths}, {fields['latent_channels']} latent channels, temporal factor 1"
+
+
+def stated(config: Config) -> Fields:
+    """The fields that a config.json says: diffusers' (of its class all, absent keys are defaults) or CompVis'."""
+    if "ddconfig" in config:
+        return published_fields(config)
+    kind = config.get("_class_name")
+    if kind not in (None, "AutoencoderKL"):
+        return {}
+    fields = published_fields(config)
+    return fields if kind else {own: fields[own] for key, own in KEYS.items() if key in config}
 
 
 FAMILY = Family(
@@ -65,6 +93,6 @@ FAMILY = Family(
     namings=tuple(NAMINGS),
     renames=renames,
     layout=layout,
-    forms=lambda fields: ({},),
     told=_told,
+    config=stated,
 )

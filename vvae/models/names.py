@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vvae import arch
-from vvae.autoencoder import VideoAutoencoderSpec
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.errors import CheckpointError, SpecError
 from vvae.models.files import embedded, find_file, spec_in
 from vvae.spec import nearest

@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from vvae.autoencoder import VideoAutoencoderSpec
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.checkpoint import match
 from vvae.errors import CheckpointError, SpecError
-from vvae.models import image_layout, iv_layout
-from vvae.models.family import Family, Fields, Shapes
+from vvae.models import image_layout, iv_layout, od_layout, reducio_layout, sora_layout, tae_layout
+from vvae.models.family import Config, Family, Fields, Shapes
+from vvae.models.settle import settle
 from vvae.published.table import Rename, extra_names, published_shapes
 from vvae.spec import nearest
 
-FAMILIES = (iv_layout.FAMILY, image_layout.FAMILY)
+FAMILIES = (
+    iv_layout.FAMILY,
+    image_layout.FAMILY,
+    od_layout.FAMILY,
+    sora_layout.FAMILY,
+    tae_layout.FAMILY,
+    reducio_layout.FAMILY,
+)
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """An architecture with its fields, the variant whose constants it has, and why these.
+    """An architecture with its fields and naming, and the release that it is, if it is one.
 
-    table: the published name of every tensor.
+    table: the published name of every tensor. assumed: what no tensor tells, and who says it.
     """
 
     family: Family
-    variant: str
+    naming: str
+    variant: str | None
     fields: Fields
     spec: VideoAutoencoderSpec
     table: tuple[Rename, ...]
@@ -43,7 +56,8 @@ class Recognised:
         return shapes_of(self.spec)
 
     def __str__(self) -> str:
-        return f"{self.architecture}, {self.family.told(self.fields)}"
+        names = f", names of {self.naming}" if len(self.family.namings) > 1 else ""
+        return f"{self.architecture}, {self.family.told(self.fields)}{names}"
 
 
 @dataclass(frozen=True)
@@ -55,85 +69,127 @@ class Layout:
     fields: dict[str, Any]
     spec: VideoAutoencoderSpec
 
-    @property
+    @cached_property
     def table(self) -> tuple[Rename, ...]:
         return self.family.renames(self.spec, self.naming)
 
+    @cached_property
+    def expected(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of all tensors, extras aside."""
+        return published_shapes(self.table, shapes_of(self.spec))
+
+    def present(self, shapes: Shapes) -> dict[str, tuple[int, ...]]:
+        """The tensors that are there, extras aside."""
+        extras = extra_names(self.table, set(shapes) - set(self.expected))
+        return {name: tuple(shape) for name, shape in shapes.items() if name not in extras}
+
+    def misfits(self, shapes: Shapes) -> int:
+        """How many tensors are missing, are too many, or have another shape."""
+        return len({name for name, _ in self.expected.items() ^ self.present(shapes).items()})
+
 
 def shapes_of(spec: VideoAutoencoderSpec) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of all tensors of a model."""
+    """Name -> shape of all tensors of a model of that spec."""
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in spec.build().state_dict().items()}
 
 
-def recognise(shapes: Shapes, where: str, variant: str | None = None) -> Recognised:
-    """The architecture behind these tensors. `variant`: whose constants it has, where its shapes do not tell.
+def family_of(arch: str) -> Family:
+    """The family of an architecture by name.
 
     Raises:
-        CheckpointError: no architecture fits (names the nearest), or its constants cannot be known.
+        CheckpointError: no architecture of that name has released checkpoints; names the nearest.
     """
-    found = laid_out(shapes, where)
-    expected = published_shapes(found.table, shapes_of(found.spec))
-    extras = extra_names(found.table, set(shapes) - set(expected))
-    like = f"{where}: looks like {found.family.architecture} of these fields"
-    match(expected, {k: v for k, v in shapes.items() if k not in extras}, like)
-    return _with_constants(found, where, variant)
+    known = {family.architecture: family for family in FAMILIES}
+    if arch not in known:
+        raise CheckpointError(f"architecture {nearest(str(arch), known)}")
+    return known[arch]
 
 
-def laid_out(shapes: Shapes, where: str) -> Layout:
-    """The architecture and naming whose layout the tensors have; CheckpointError, which names the nearest, if none."""
+def recognise(
+    shapes: Shapes,
+    where: str,
+    arch: str | None = None,
+    config: Config = NOTHING,
+    answers: Mapping[str, object] = NOTHING,
+    tensors: Mapping[str, Tensor] = NOTHING,
+) -> Recognised:
+    """The architecture behind these shapes (`arch` where it is known), with what no tensor tells; see `settle`.
+
+    tensors: those of the shapes, for constants that stand in their values.
+
+    Raises:
+        CheckpointError: no architecture fits (names the nearest), or something is open that no tensor tells.
+    """
+    found = laid_out(shapes, where, None if arch is None else family_of(arch))
+    fields = {**found.fields, **(found.family.values(tensors) if tensors else {})}
+    settled = settle(found.family, fields, where, config, answers)
+    table = found.family.renames(settled.spec, found.naming)
+    return Recognised(found.family, found.naming, settled.variant, fields, settled.spec, table, settled.why)
+
+
+def laid_out(shapes: Shapes, where: str, family: Family | None = None) -> Layout:
+    """The architecture and naming of which these are the tensors, all of them and in these shapes.
+
+    Raises:
+        CheckpointError: none; names the nearest, and what of it is missing, too much or of another shape.
+    """
+    layouts: list[Layout] = []
     told = ""
-    for family, naming in _namings():
+    for known, naming in _namings(family):
         try:
-            fields = dict(family.layout(shapes, naming))
-            return Layout(family, naming, fields, family.specs(fields)[0])
-        except (KeyError, IndexError, ZeroDivisionError, ValueError) as error:
+            layout = _laid_out(known, naming, shapes)
+            if not layout.misfits(shapes):
+                return layout
+            layouts.append(layout)
+        except (KeyError, IndexError, ZeroDivisionError, AttributeError, TypeError, ValueError) as error:
             told = told or (f"; {error}" if isinstance(error, SpecError) else "")
-    raise CheckpointError(f"{where}: {_guess(shapes)}{told}")
+    if not layouts:
+        raise CheckpointError(f"{where}: {_guess(shapes, family)}{told}")
+    near = min(layouts, key=lambda layout: layout.misfits(shapes))
+    like = f"{near.family.architecture} of {near.family.told(near.fields)}"
+    match(near.expected, near.present(shapes), f"{where}: looks like {like}")
+    return near  # not reached: something misfits
 
 
-def _namings() -> Iterator[tuple[Family, str]]:
-    for family in FAMILIES:
+def _laid_out(family: Family, naming: str, shapes: Shapes) -> Layout:
+    fields = dict(family.layout(shapes, naming))
+    return Layout(family, naming, fields, family.specs(fields)[0])
+
+
+def _namings(only: Family | None) -> Iterator[tuple[Family, str]]:
+    for family in FAMILIES if only is None else (only,):
         for naming in family.namings:
             yield family, naming
 
 
-def _with_constants(found: Layout, where: str, variant: str | None) -> Recognised:
-    """Scale and shift of the latents stand in no tensor: they are those of a release."""
-    family, fields = found.family, found.fields
-    if variant is not None and variant not in family.variants:
-        raise CheckpointError(f"variant {nearest(variant, family.variants)}")
-    releases = [name for name in family.variants if family.has_network(family.make(name), fields)]
-    chosen = variant or (releases[0] if len(releases) == 1 else None)
-    if chosen is None:
-        which = f"as are {' and '.join(releases)}" if releases else "no release"
-        raise CheckpointError(
-            f"{where}: is {family.architecture} of {family.told(fields)}, {which}; say whose scale and shift it has, "
-            f"with --variant and one of {', '.join(releases or family.variants)}"
-        )
-    release = family.make(chosen)
-    spec = release if chosen in releases else found.spec.replace(latent=release.latent)
-    why = "as published for" if chosen in releases else "taken from"
-    told = f"scale {release.latent.scale} and shift {release.latent.shift}"  # type: ignore[union-attr]
-    return Recognised(family, chosen, fields, spec, found.table, f"{told}, {why} {chosen}: no tensor tells them")
-
-
-def _guess(shapes: Shapes) -> str:
+def _guess(shapes: Shapes, only: Family | None) -> str:
     """What the tensors are most like."""
-    name, known, fitting = max(_likenesses(shapes), key=lambda likeness: len(likeness[2]))
+    name, known, fitting = max(_likenesses(shapes, only), key=lambda likeness: len(likeness[2]))
     other = next((key for key in sorted(shapes) if key not in fitting), None)
     missing = next((key for key in known if key not in shapes), None)
     rest = f"{other!r} is none of it" if other else f"{missing!r} is missing"
+    what = f"no {name}" if only else "no architecture that is known"
     return (
-        f"no architecture that is known; nearest is {name} with {len(fitting)} of {len(shapes)} tensor names, but "
-        f"{rest}; check the file, or build the model from a spec"
+        f"{what}; nearest is {name} with {len(fitting)} of {len(shapes)} tensor names, but {rest}; check the file, or "
+        "build the model from a spec"
     )
 
 
-def _likenesses(shapes: Shapes) -> Iterator[tuple[str, Sequence[str], set[str]]]:
+def _likenesses(shapes: Shapes, only: Family | None) -> Iterator[tuple[str, Sequence[str], set[str]]]:
     """For each naming: the architecture, the names of a release, and which of the tensors have a name like them."""
-    for family, naming in _namings():
-        spec = family.make(next(iter(family.variants)))
-        known = list(published_shapes(family.renames(spec, naming), shapes_of(spec)))
+    for family, naming in _namings(only):
+        known = list(_names_of_a_release(family, naming))
         patterns = {re.sub(r"\d+", "#", name) for name in known}
         yield family.architecture, known, {name for name in shapes if re.sub(r"\d+", "#", name) in patterns}
+
+
+def _names_of_a_release(family: Family, naming: str) -> Mapping[str, Sequence[int]]:
+    """The names and shapes of the first release that this naming has names for; nothing where there is none."""
+    for variant in family.variants:
+        spec = family.make(variant)
+        try:
+            return published_shapes(family.renames(spec, naming), shapes_of(spec))
+        except SpecError:
+            continue
+    return {}

@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from vvae import checkpoint
-from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
-from vvae.errors import CheckpointError, SpecError
-from vvae.models.files import EXTRAS, filled, find_file
+from vvae.autoencoder import VideoAutoencoder
+from vvae.autoencoder_spec import VideoAutoencoderSpec
+from vvae.checkpoint import EXTRAS
+from vvae.errors import CheckpointError
+from vvae.models.family import Family
+from vvae.models.files import filled, find_file
 from vvae.models.recognise import FAMILIES, Recognised, laid_out, recognise, shapes_of
+from vvae.models.sources import Source, read_source
 from vvae.published.renames import to_own, to_published
 from vvae.published.table import Rename, place
-
-_WRAPPERS = ("module.", "_orig_mod.", "model.", "vae.", "first_stage_model.")
-_TORCH = (".pth", ".pt", ".ckpt", ".bin")
+from vvae.spec import nearest
 
 
 @dataclass(frozen=True)
@@ -35,49 +37,50 @@ class TensorKind:
 
 @dataclass(frozen=True)
 class Conversion:
-    """What became of a checkpoint."""
+    """What became of a checkpoint; `source` is what it held, where it is a released one."""
 
     recognised: Recognised
     tensors: Mapping[str, Tensor]
     kinds: tuple[TensorKind, ...]
-    dropped_prefix: str = ""
+    source: Source | None = None
 
 
-def load_released(path: str | os.PathLike[str], *, variant: str | None = None) -> VideoAutoencoder:
-    """The model in a released checkpoint (.pth, .pt, .ckpt, .bin, .safetensors, or a folder), in evaluation mode.
+def load_published(
+    arch: str | None, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None, **choices: object
+) -> VideoAutoencoder:
+    """The model in a released checkpoint, in evaluation mode: `load_published("image_vae", path, variant="sdxl")`.
 
-    It is recognised from the names and shapes of its tensors; see `from_published`.
-
-    Raises:
-        CheckpointError: no such file, or no architecture that is known.
-    """
-    found = from_published(path, variant)
-    own = {name: tensor for name, tensor in found.tensors.items() if not name.startswith(EXTRAS)}
-    return filled(found.recognised.spec, own, os.fspath(path))
-
-
-def from_published(path: str | os.PathLike[str], variant: str | None = None) -> Conversion:
-    """The tensors of a released checkpoint under vvae's names, values and dtypes unchanged.
-
-    variant: whose constants (scale and shift of the latents) it has, where its shapes are those of no release, or of
-    several.
+    path: a file of safetensors, torch or MindSpore, or a folder of one or of shards with their index. arch: a name in
+    `vvae.arch`; None recognises it. The variant is recognised from the names and shapes of the tensors, and from a
+    config.json beside them. `choices` say what neither tells; the error that asks for them lists them. Weights are
+    float32 where the file holds half precision, unless `dtype` says otherwise.
 
     Raises:
-        CheckpointError: no such file, no architecture that is known, or constants that cannot be known.
+        CheckpointError: no such file, tensors of no architecture that is known, or a choice that must be made.
     """
-    where = os.fspath(path)
-    published, prefix = _unwrapped(read_released(path))
-    found = recognise({name: tuple(tensor.shape) for name, tensor in published.items()}, where, variant)
-    own, extras = to_own(found.table, published, found.own_shapes, where)
+    found = from_published(path, arch, **choices)
+    return filled(found.recognised.spec, found.tensors, os.fspath(path), dtype)
+
+
+def from_published(path: str | os.PathLike[str], arch: str | None = None, /, **choices: object) -> Conversion:
+    """The tensors of a released checkpoint under vvae's names, values and dtypes unchanged; see `load_published`.
+
+    Tensors without a function are there under their published names, led by `EXTRAS`.
+    """
+    source = read_source(path)
+    found = recognise(source.shapes, source.where, arch, source.config, choices, source.tensors)
+    own, extras = to_own(found.table, source.tensors, found.own_shapes, source.where)
     tensors = {**own, **{f"{EXTRAS}{name}": tensor for name, tensor in extras.items()}}
-    return Conversion(found, tensors, _kinds(found.table, own, extras), prefix)
+    return Conversion(found, tensors, _kinds(found.table, own, extras), source)
 
 
-def as_published(name: str | os.PathLike[str]) -> Conversion:
+def as_published(name: str | os.PathLike[str], naming: str | None = None) -> Conversion:
     """The tensors of a model of vvae (a name or a file) under the names of its release: `from_published` reversed.
 
+    naming: whose names, where releases have several.
+
     Raises:
-        CheckpointError: no such model, or one that no release has names for.
+        CheckpointError: no such model, one that no release has names for, or no such naming.
     """
     path = find_file(name)
     text, held = checkpoint.load_weights(path)
@@ -85,72 +88,47 @@ def as_published(name: str | os.PathLike[str]) -> Conversion:
     own = {key: tensor for key, tensor in held.items() if not key.startswith(EXTRAS)}
     extras = {key.removeprefix(EXTRAS): tensor for key, tensor in held.items() if key.startswith(EXTRAS)}
     checkpoint.match(shapes_of(spec), {key: tensor.shape for key, tensor in own.items()}, str(path))
-    found, published = _exported(spec, own, extras, str(name))
+    found, published = _exported(spec, own, extras, str(name), naming)
     return Conversion(found, published, _kinds(found.table, own, extras))
 
 
 def _exported(
-    spec: VideoAutoencoderSpec, own: Mapping[str, Tensor], extras: Mapping[str, Tensor], where: str
+    spec: VideoAutoencoderSpec, own: Mapping[str, Tensor], extras: Mapping[str, Tensor], where: str, naming: str | None
 ) -> tuple[Recognised, dict[str, Tensor]]:
     """The release that the spec is one of, and its tensors, under the first naming that has a name for all of them."""
-    nearly = ""
-    for family in FAMILIES:
-        for naming in family.namings:
-            try:
-                table = family.renames(spec, naming)
-                published = to_published(table, own, extras)
-                layout = laid_out({key: tuple(tensor.shape) for key, tensor in published.items()}, where)
-            except (SpecError, CheckpointError):
-                continue
-            nearly = nearly or layout.family.architecture
-            if layout.family is family and family.has_network(spec, layout.fields):
-                assumed = "scale and shift are not saved: no tensor holds them"
-                return Recognised(family, spec.name, layout.fields, spec, table, assumed), published
+    nearly: list[Family] = []
+    for family, known in _known_namings(naming):
+        try:
+            table = family.renames(spec, known)
+            published = to_published(table, own, extras)
+            layout = laid_out({key: tuple(tensor.shape) for key, tensor in published.items()}, where, family)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            continue
+        nearly.append(family)
+        if family.computes(spec, layout.fields):
+            told = _told_by_no_tensor(family, layout.fields)
+            return Recognised(family, known, spec.name, layout.fields, spec, table, told), published
     if nearly:
         raise CheckpointError(
-            f"{where}: {spec.name} is no {nearly} as released; its published code would compute another"
+            f"{where}: {spec.name} is no {nearly[0].architecture} as released; its published code would compute another"
         )
-    known = " and ".join(family.architecture for family in FAMILIES)
-    raise CheckpointError(f"{where}: {spec.name} has no published names; only {known} have, as released")
+    names = f"names of {naming}" if naming else "published names"
+    known_ones = ", ".join(family.architecture for family in FAMILIES)
+    raise CheckpointError(f"{where}: {spec.name} has no {names}; those of {known_ones} have, as released")
 
 
-def read_released(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a released checkpoint, or of all .safetensors files in a folder.
-
-    Raises:
-        CheckpointError: nothing there that holds tensors.
-    """
-    place_ = Path(path)
-    if not place_.is_dir():
-        return _read(place_)
-    files = sorted(place_.glob("*.safetensors")) or sorted(f for f in place_.iterdir() if f.suffix in _TORCH)
-    if not files:
-        raise CheckpointError(f"{path}: the folder holds no .safetensors, .pth, .pt, .ckpt or .bin file; give another")
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        held = _read(file)
-        if twice := sorted(held.keys() & tensors.keys()):
-            raise CheckpointError(f"{file}: {twice[0]} stands in another file of the folder too; give one file alone")
-        tensors.update(held)
-    return tensors
+def _known_namings(only: str | None) -> Iterator[tuple[Family, str]]:
+    all_of_them = {naming: None for family in FAMILIES for naming in family.namings}
+    if only is not None and only not in all_of_them:
+        raise CheckpointError(f"naming {nearest(only, all_of_them)}")
+    for family in FAMILIES:
+        yield from ((family, naming) for naming in family.namings if only in (None, naming))
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix != ".safetensors":
-        return checkpoint.read_pth(path)
-    tensors, metadata = checkpoint.read_file(path)
-    if "vvae.spec" in metadata:
-        raise CheckpointError(f"{path}: is a model of vvae already; use it as it is, or export it with --to published")
-    return tensors
-
-
-def _unwrapped(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """The tensors without what wrappers put before every name, and that."""
-    dropped = ""
-    while wrapper := next((w for w in _WRAPPERS if tensors and all(name.startswith(w) for name in tensors)), None):
-        tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
-        dropped += wrapper
-    return tensors, dropped
+def _told_by_no_tensor(family: Family, fields: Mapping[str, object]) -> str:
+    names = {name: None for variant in family.variants.values() for name in variant if name not in fields}
+    names |= {choice.name: None for choice in family.choices(fields)}
+    return f"no tensor holds {', '.join(names)}: keep it in mind" if names else ""
 
 
 def _kinds(table: Iterable[Rename], own: Iterable[str], extras: Iterable[str]) -> tuple[TensorKind, ...]:

@@ -7,7 +7,7 @@ reads the position before.
 
 from __future__ import annotations
 
-from vvae.autoencoder import VideoAutoencoderSpec
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.framing import Framing
 from vvae.layers.activation import SiLUSpec
 from vvae.layers.blocks import residual_block

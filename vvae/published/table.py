@@ -150,6 +150,16 @@ def extra_names(table: Iterable[Rename], names: Iterable[str]) -> set[str]:
     return {name for name in names if any(regex.fullmatch(name) for regex in regexes)}
 
 
+def translate(name: str, pattern: str, into: str) -> str | None:
+    """`name`, which fits the first pattern, as the second one says it; None where it does not fit.
+
+    >>> translate("level2.conv.space.weight", "*.space.{tensor}", "*.{tensor}")
+    'level2.conv.weight'
+    """
+    found = _regex(pattern).fullmatch(name)
+    return _fill(into, found.groupdict()) if found else None
+
+
 def _is_rule(shape: Sequence[int]) -> bool:
     return min(shape, default=0) >= -1 and list(shape).count(-1) <= 1
 

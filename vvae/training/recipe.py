@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from vvae.autoencoder import VideoAutoencoderSpec
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.errors import SpecError
 from vvae.models.small import vvae_small
 from vvae.spec import Spec

@@ -15,16 +15,20 @@ from vvae.errors import SpecError
 from vvae.layers import (
     AfterLeadSpec,
     BetweenKeyframesSpec,
+    CausalAverageSpec,
     CausalConv3dSpec,
+    CausalDownsample3dSpec,
     ChainSpec,
     ChannelInterleaveSpec,
     ChannelRMSNormSpec,
+    ChannelToTimeSpec,
     DepthToSpaceSpec,
     FrameAttentionSpec,
     FrameConv2dSpec,
     FrameGroupNormSpec,
     GroupCausalConv3dSpec,
     KeyframeBranchesSpec,
+    LearnedMixSpec,
     LinearTemporalUpsampleSpec,
     LoneFramesSpec,
     ParallelSpec,
@@ -34,6 +38,7 @@ from vvae.layers import (
     SpaceToDepthSpec,
     SpatialAverageSpec,
     SpatialDownsampleSpec,
+    SpatialLinearUpsampleSpec,
     SpatialRepeatSpec,
     SpatialUpsampleSpec,
     TanhSpec,
@@ -91,6 +96,26 @@ def _causal_conv(signal: Signal) -> st.SearchStrategy[LayerSpec]:
     )
 
 
+def _causal_downsample(signal: Signal) -> st.SearchStrategy[LayerSpec]:
+    return st.builds(
+        CausalDownsample3dSpec,
+        channels=CHANNELS,
+        kernel=st.integers(1, 3),
+        factor=st.integers(1, 2),
+        stride=st.sampled_from([1, 1, 2]),
+    )
+
+
+def _learned_mix(signal: Signal) -> st.SearchStrategy[LayerSpec]:
+    def mixed(stride: int, kernel: int) -> LayerSpec:
+        mean = CausalAverageSpec(kernel=kernel, stride=stride)
+        return LearnedMixSpec(
+            branches={"mean": mean, "learned": CausalConv3dSpec(channels=signal.channels, stride=stride)}
+        )
+
+    return st.builds(mixed, st.integers(1, 2), st.integers(1, 4))
+
+
 def _norm(signal: Signal) -> st.SearchStrategy[LayerSpec]:
     # the norm of a single channel is its sign, which has no gradient
     parts = [n for n in range(1, signal.channels // 2 + 1) if signal.channels % n == 0]
@@ -133,11 +158,14 @@ def _fewer_frames(signal: Signal) -> st.SearchStrategy[LayerSpec]:
 
 
 def _more_frames(signal: Signal) -> st.SearchStrategy[LayerSpec]:
-    factors = st.integers(1, 3)
-    kinds = st.builds(TemporalRepeatSpec, factor=factors) | st.builds(
-        TemporalUpsampleSpec, channels=CHANNELS, factor=factors
+    factors, shares = st.integers(1, 3), [n for n in range(1, 4) if signal.channels % n == 0]
+    kinds = st.one_of(
+        st.builds(TemporalRepeatSpec, factor=factors),
+        st.builds(TemporalUpsampleSpec, channels=CHANNELS, factor=factors),
+        st.builds(ChannelToTimeSpec, factor=st.sampled_from(shares)),
+        st.builds(LinearTemporalUpsampleSpec, factor=st.integers(2, 3)),
     )
-    return _behind_lead(signal, kinds | st.builds(LinearTemporalUpsampleSpec, factor=st.integers(2, 3)))
+    return _behind_lead(signal, kinds)
 
 
 def _space(signal: Signal) -> st.SearchStrategy[LayerSpec]:
@@ -145,6 +173,7 @@ def _space(signal: Signal) -> st.SearchStrategy[LayerSpec]:
     return st.one_of(
         st.builds(SpatialDownsampleSpec, channels=CHANNELS, kernel=st.integers(2, 4), factor=factor),
         st.builds(SpatialUpsampleSpec, channels=CHANNELS, kernel=st.sampled_from([1, 3]), factor=factor),
+        st.builds(SpatialLinearUpsampleSpec, factor=factor),
         st.builds(SpatialAverageSpec, factor=factor),
         st.builds(SpatialRepeatSpec, factor=factor),
         st.builds(SpaceToDepthSpec, factor=factor),
@@ -159,6 +188,8 @@ LEAVES: Mapping[str, Leaf] = MappingProxyType(
         ),
         "group_causal_conv3d": _group_conv,
         "causal_conv3d": _causal_conv,
+        "causal_downsample3d": _causal_downsample,
+        "learned_mix": _learned_mix,
         "channel_rms_norm": _norm,
         "frame_group_norm": _group_norm,
         # not max(x, 0): a frame of few cells may have none above zero, and then it sees nothing
@@ -260,7 +291,7 @@ def _after_lead(draw: st.DrawFn, signal: Signal, depth: int) -> LayerSpec:
 @st.composite
 def _lone_frames(draw: st.DrawFn, signal: Signal, depth: int) -> LayerSpec:
     layers, _ = draw(_row(signal.with_time(lead=1), depth))
-    return LoneFramesSpec(layers=layers)
+    return LoneFramesSpec(layers=layers, at_once=draw(st.sampled_from([None, 1, 2])))
 
 
 @st.composite

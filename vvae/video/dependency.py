@@ -11,7 +11,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from vvae.autoencoder import VideoAutoencoderSpec
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.reach import Reach, group_numbers
 from vvae.signal import Signal
 from vvae.video.pictures import BAND, BLUE, GREY, INK, PAPER, RED
@@ -21,7 +21,7 @@ def plot_dependency(path: str | Path, spec: VideoAutoencoderSpec, frames: int) -
     """A PNG for a clip of so many frames: a square is filled where the row depends on the column.
 
     Top right: latents of source frames. Bottom left: frames that come back of latents. Bottom right, the product of
-    both: frames that come back of source frames. Groups are told apart by lines, the lead by its colour.
+    both: frames that come back of source frames. Groups, or pieces, are told apart by lines, the lead by its colour.
     """
     encode, decode, both = (spec.dependency(frames, d) for d in ("encode", "decode", "reconstruct"))
     positions = encode.shape[0]
@@ -31,9 +31,10 @@ def plot_dependency(path: str | Path, spec: VideoAutoencoderSpec, frames: int) -
         ratios = [narrow, frames]
         grid = figure.subplots(2, 2, width_ratios=ratios, height_ratios=ratios)
         _legend(grid[0, 0])
-        _draw(grid[0, 1], encode, spec.latents, spec.pixels, "encode")
-        _draw(grid[1, 0], decode, spec.pixels, spec.latents, "decode")
-        _draw(grid[1, 1], both, spec.pixels, spec.pixels, "encode and decode")
+        pixels, latents = spec.chunks("encode"), spec.chunks("decode")
+        _draw(grid[0, 1], encode, latents, pixels, "encode")
+        _draw(grid[1, 0], decode, pixels, latents, "decode")
+        _draw(grid[1, 1], both, pixels, pixels, "encode and decode")
         grid[0, 1].set_ylabel("latent position", color=INK)
         grid[1, 0].set_ylabel("frame that comes back", color=INK)
         grid[1, 0].set_xlabel("latent position", color=INK)

@@ -63,7 +63,7 @@ def encode_clip(
         _run(model, clip, steps.encode, part, progress, save_every)
         info = _info(model, clip, part, weights)
         latents = part.joined()
-        write_latents(out, latents["mean"], latents["logvar"], info)
+        write_latents(out, latents, info)
     except KeyboardInterrupt:
         part.save()
         told = f"{part.folder} holds {part.frames} frames, the same command goes on from there"
@@ -101,7 +101,7 @@ def _run(
         return
     shown = clip.shown(part.frames, part.times[-1] if part.times else None)
     saved = time.perf_counter()
-    for result in encoded(model, in_steps(shown, model.spec.pixels, groups, part.frames), part.state):
+    for result in encoded(model, in_steps(shown, model.spec.chunks("encode"), groups, part.frames), part.state):
         part.add(result)
         if time.perf_counter() - saved >= save_every:
             part.save()
@@ -188,7 +188,7 @@ class Unfinished:
         self._new = []
 
     def joined(self) -> dict[str, Tensor]:
-        """`mean` and `logvar` of the whole clip."""
+        """`mean` and `logvar` of the whole clip, and `content` where the model has one."""
         before = [checkpoint.read_file(self._latents(number))[0] for number in range(self.saved)]
         return _joined([*before, *map(_tensors, self._new)])
 
@@ -243,9 +243,11 @@ class Unfinished:
 
 
 def _tensors(result: Encoded) -> dict[str, Tensor]:
-    return {"mean": result.posterior.mean.cpu(), "logvar": result.posterior.logvar.cpu()}
+    posterior = result.posterior
+    tensors = {"mean": posterior.mean, "logvar": posterior.logvar, "content": posterior.content}
+    return {name: tensor.cpu() for name, tensor in tensors.items() if tensor is not None}
 
 
 def _joined(pieces: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
     held = list(pieces)
-    return {name: torch.cat([piece[name] for piece in held], dim=2) for name in ("mean", "logvar")}
+    return {name: torch.cat([piece[name] for piece in held], dim=2) for name in held[0]}

@@ -1,6 +1,7 @@
 """Files of latents: what encoding a clip gives, with all that it takes to decode it again.
 
-One safetensors file: the tensors `mean` and `logvar`, `1 c t h w`, before any scaling. Metadata, all strings:
+One safetensors file: the tensors `mean` and `logvar`, `1 c t h w`, before any scaling, and of a model that decodes
+with content the images `content`, `1 c n h w` for n pieces. Metadata, all strings:
 
     vvae.latents        version of this layout, now "1"
     vvae.sha256         `checkpoint.digest` of the tensors
@@ -27,7 +28,8 @@ import torch
 from torch import Tensor
 
 from vvae import checkpoint
-from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.autoencoder import VideoAutoencoder
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.errors import CheckpointError, SpecError, VideoError
 from vvae.framing import Fit
 from vvae.gaussian import DiagonalGaussian
@@ -85,9 +87,8 @@ class LatentsInfo:
         )
 
 
-def write_latents(path: str | os.PathLike[str], mean: Tensor, logvar: Tensor, info: LatentsInfo) -> None:
-    """One file, whole or not at all; the same content always gives the same bytes."""
-    tensors = {"mean": mean, "logvar": logvar}
+def write_latents(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], info: LatentsInfo) -> None:
+    """One file, whole or not at all; the same tensors and info always give the same bytes."""
     checkpoint.write_file(path, tensors, {**info.to_metadata(), "vvae.sha256": checkpoint.digest(tensors)})
 
 
@@ -115,20 +116,36 @@ class Latents:
             raise CheckpointError(f"{path}: its metadata cannot be used ({reason}); encode the clip again") from None
         info = self.info
         self.shape = (1, *self.spec.latent_shape(info.frames, info.height, info.width))
-        if shapes != {"mean": self.shape, "logvar": self.shape}:
-            raise CheckpointError(f"{path}: holds {shapes}, but mean and logvar of {self.shape} belong to its clip")
+        if shapes != (wanted := self._wanted()):
+            raise CheckpointError(f"{path}: holds {shapes}, but {wanted} belong to its clip; encode the clip again")
+
+    def _wanted(self) -> dict[str, tuple[int, ...]]:
+        """The tensors that belong into the file, and their shapes."""
+        spec, info = self.spec, self.info
+        wanted: dict[str, tuple[int, ...]] = {"mean": self.shape, "logvar": self.shape}
+        if spec.content is not None:
+            pieces = len(spec.pieces(info.frames))
+            wanted["content"] = (1, spec.pixels.channels, pieces, *spec.filled_size(info.height, info.width))
+        return wanted
 
     def posteriors(self, groups: int, device: torch.device | str = "cpu") -> Iterator[DiagonalGaussian]:
         """The latents from the first to the last, `groups` groups at a time, as the encoder gave them."""
-        spec, info, seen = self.spec, self.info, 0
+        spec, info, seen, piece = self.spec, self.info, 0, 0
+        signal = spec.chunks("decode")
         while seen < self.shape[2]:
-            end = min(seen + (groups * spec.latents.group if seen else spec.latents.frames(groups)), self.shape[2])
+            end = min(seen + (groups * signal.group if seen else signal.frames(groups)), self.shape[2])
             shown = min(spec.decoded_frames(end), info.frames) - spec.decoded_frames(seen)
-            with _opened(self.path) as file:
-                mean, logvar = (file.get_slice(name)[:, :, seen:end].clone().to(device) for name in ("mean", "logvar"))
+            pieces = piece + len(spec.decoded_pieces(end - seen))
+            mean, logvar = (self._cut(name, seen, end).to(device) for name in ("mean", "logvar"))
+            content = None if spec.content is None else self._cut("content", piece, pieces).to(device)
             mean = spec.latent.restore(mean) if info.normalised else mean
-            yield DiagonalGaussian(mean, logvar, Fit(shown, info.height, info.width))
-            seen = end
+            yield DiagonalGaussian(mean, logvar, Fit(shown, info.height, info.width), content=content)
+            seen, piece = end, pieces
+
+    def _cut(self, name: str, start: int, end: int) -> Tensor:
+        with _opened(self.path) as file:
+            part: Tensor = file.get_slice(name)[:, :, start:end].clone()
+            return part
 
     def check_model(self, model: VideoAutoencoder, weights: str | None = None) -> None:
         """VideoError unless the model is the one that made the latents. `weights`: its digest, if known already."""

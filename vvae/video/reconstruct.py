@@ -78,7 +78,7 @@ def paired(model: VideoAutoencoder, shown: Iterable[Shown], steps: Steps) -> Ite
             waiting.append(one)
             yield one
 
-    results = encoded(model, in_steps(remembered(), model.spec.pixels, steps.encode))
+    results = encoded(model, in_steps(remembered(), model.spec.chunks("encode"), steps.encode))
     for result in decoded(model, (result.posterior for result in results), steps.decode):
         if not waiting:
             raise VideoError(f"{model.spec.name}: gave back more frames than it was given")

@@ -10,10 +10,10 @@ from itertools import chain, islice, repeat
 import torch
 from torch import Tensor
 
-from vvae.autoencoder import VideoAutoencoder, VideoAutoencoderSpec
+from vvae.autoencoder import VideoAutoencoder
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.context import StreamState
 from vvae.errors import VideoError
-from vvae.framing import Fit
 from vvae.gaussian import DiagonalGaussian
 from vvae.signal import Signal
 from vvae.video.selection import Shown
@@ -77,12 +77,12 @@ def regrouped(
 ) -> Iterator[DiagonalGaussian]:
     """The same latents, cut into the lead and `groups` groups, then `groups` groups each."""
     held: DiagonalGaussian | None = None
-    seen = 0
+    seen, signal = 0, spec.chunks("decode")
     for posterior in posteriors:
         held = posterior if held is None else _joined(held, posterior)
-        while held.mean.shape[2] >= (count := spec.latents.frames(groups) if not seen else groups * spec.latents.group):
+        while held.mean.shape[2] >= (count := signal.frames(groups) if not seen else groups * signal.group):
             frames = spec.decoded_frames(seen + count) - spec.decoded_frames(seen)
-            first, held = _cut(held, count, frames)
+            first, held = _cut(held, count, frames, len(spec.decoded_pieces(count)))
             seen += count
             yield first
     if held is not None and held.mean.shape[2]:
@@ -91,21 +91,27 @@ def regrouped(
 
 def _joined(a: DiagonalGaussian, b: DiagonalGaussian) -> DiagonalGaussian:
     fit = replace(a.fit, frames=a.fit.frames + b.fit.frames)
-    return replace(a, mean=torch.cat([a.mean, b.mean], 2), logvar=torch.cat([a.logvar, b.logvar], 2), fit=fit)
+    content = None if a.content is None or b.content is None else torch.cat([a.content, b.content], 2)
+    mean, logvar = torch.cat([a.mean, b.mean], 2), torch.cat([a.logvar, b.logvar], 2)
+    return replace(a, mean=mean, logvar=logvar, fit=fit, content=content)
 
 
-def _cut(whole: DiagonalGaussian, count: int, frames: int) -> tuple[DiagonalGaussian, DiagonalGaussian]:
-    """The first `count` positions, which stand for `frames` frames or what is left, and the rest."""
+def _cut(whole: DiagonalGaussian, count: int, frames: int, pieces: int) -> tuple[DiagonalGaussian, DiagonalGaussian]:
+    """The first `count` positions, `pieces` pieces, which stand for `frames` frames or what is left, and the rest."""
     frames = min(frames, whole.fit.frames)
-    rest = Fit(whole.fit.frames - frames, whole.fit.height, whole.fit.width)
     return (
-        replace(
-            whole,
-            mean=whole.mean[:, :, :count],
-            logvar=whole.logvar[:, :, :count],
-            fit=replace(whole.fit, frames=frames),
-        ),
-        replace(whole, mean=whole.mean[:, :, count:], logvar=whole.logvar[:, :, count:], fit=rest),
+        _part(whole, slice(count), slice(pieces), frames),
+        _part(whole, slice(count, None), slice(pieces, None), whole.fit.frames - frames),
+    )
+
+
+def _part(whole: DiagonalGaussian, positions: slice, pieces: slice, frames: int) -> DiagonalGaussian:
+    return replace(
+        whole,
+        mean=whole.mean[:, :, positions],
+        logvar=whole.logvar[:, :, positions],
+        fit=replace(whole.fit, frames=frames),
+        content=None if whole.content is None else whole.content[:, :, pieces],
     )
 
 
