@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 # two workers of one thread each: small tensors gain nothing from more threads
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 OUT ?= demo
 
 .PHONY: demo test thorough golden check clean

@@ -58,8 +58,11 @@ EXCEPTED_CASES: Mapping[str, tuple[str, ...]] = {
     "image_vae": (*(f"loss_ldm_{kind}" for kind in ("hinge", "vanilla")),),
 }
 """Cases of what is not built yet, by name: losses with networks."""
-LONG = ("tiled_release_layout_160x192", "model_ft4_64x96", "release_full_width_t5")
-"""Cases that take minutes in float64: there they run in the thorough profile only, in float32 always."""
+LONG = (
+    *("tiled_release_layout_160x192", "model_ft4_64x96", "model_ft4_forward_b2_32x64", "model_ft2_64x32"),
+    "release_full_width_t5",
+)
+"""Cases that take long in float64: there they run in the thorough profile only, in float32 always."""
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
 
 

@@ -24,10 +24,7 @@ LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class WholeClipAutoencoder(nn.Module):
-    """A model that turns clips into latents and back, whole or in streams. Clips are `b c t h w` in [-1, 1].
-
-    Encoder and decoder follow the dtype of their own parameters; the posterior is float32 or wider.
-    """
+    """What a model does with whole clips; `VideoAutoencoder` adds streams and files."""
 
     def __init__(self, spec: VideoAutoencoderSpec) -> None:
         super().__init__()

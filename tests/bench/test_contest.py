@@ -96,3 +96,17 @@ def test_unit_is_the_sdxl_decoder_on_seventeen_frames(monkeypatch: pytest.Monkey
 def test_without_diffusers_there_is_no_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "find_spec", lambda name: None)
     assert units.diffusers_decoder() is None
+
+
+def test_without_float64_no_error_is_told() -> None:
+    found = contest(
+        SPEC,
+        (5, 16, 16),
+        rounds=1,
+        dtypes=["float32"],
+        unit=None,
+        compiled=False,
+        exact=False,
+        say=lambda text: None,
+    )
+    assert all(timing.error is None for timing in found.timings)

@@ -13,9 +13,24 @@ import torch
 import vvae.video.steps
 from tests.cli.conftest import Run
 from tests.video.test_sound import singing
+from vvae.arch import od_vae, open_sora, reducio
 from vvae.video import read_clip
 
 MODEL = ("--model", "model.safetensors")
+SMALL = {"groups": 2, "blocks": 1}
+IN_PIECES = {
+    "open_sora": lambda: open_sora(width=4, spatial={"widths": (4, 4), **SMALL}, piece=5, **SMALL),
+    "reducio": lambda: reducio(
+        widths=(4, 4, 4),
+        content_widths=(4, 4),
+        heads=2,
+        latent_channels=4,
+        frames=4,
+        time_halvings=1,
+        fuse=(None, 1, None),
+        **SMALL,
+    ),
+}
 
 
 def frames(path: Path) -> torch.Tensor:
@@ -43,6 +58,29 @@ def test_reconstruct_prints_its_figures_as_json(workplace: Path, run: Run, capsy
     figures = told(capsys)
     assert (figures["frames"], figures["height"], figures["width"]) == (6, 16, 24)
     assert figures == {"folder": "here", **json.loads((workplace / "here" / "figures.json").read_text())}
+
+
+@pytest.mark.parametrize("name", list(IN_PIECES))
+def test_models_in_pieces_give_the_same_both_ways(workplace: Path, run: Run, name: str) -> None:
+    torch.manual_seed(0)
+    spec = IN_PIECES[name]()
+    spec.build().save("pieces.safetensors")
+    model = ("--model", "pieces.safetensors")
+    assert run("reconstruct", "clip.mp4", *model, "--out", "r") == 0
+    assert run("encode", "clip.mp4", *model) == 0
+    assert run("decode", "clip_latents.safetensors", *model, "--out", "d.mp4") == 0
+    assert torch.equal(frames(workplace / "d.mp4"), frames(workplace / "r" / "reconstruction.mp4"))
+    figures = json.loads((workplace / "r" / "figures.json").read_text())
+    assert (figures["psnr_lead"], len(figures["psnr_per_position"])) == (None, spec.framing.piece)
+
+
+def test_a_model_that_does_not_stream_is_refused_before_anything_is_written(
+    workplace: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    od_vae("v1_2", width=4, **SMALL).build().save("whole.safetensors")
+    assert run("reconstruct", "clip.mp4", "--model", "whole.safetensors", "--out", "r") == 2
+    assert "its norm is over the whole clip" in capsys.readouterr().err
+    assert not (workplace / "r").exists()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ RIGHT = {
     "python": "```python\nx = 1\n```\ntext\n```python\nprint(x + 1)\n```\n```\n2\n```",
     "doctest": "```python\n>>> 1 + 1\n2\n>>> y = 3\n```\n```python\nassert y == 3\n```",
     "error without a traceback": "```\n>>> import vvae\n>>> vvae.Affine(shft=1)\nvvae.errors.SpecError: field ...\n```",
-    "command": "```sh\n$ vvae list  # all of them\n```\n```\nname ...\nvvae-small ...\n```",
+    "command": "```sh\n$ vvae list  # all of them\n```\n```\nvvae-small\n...\n```",
     "command that fails": "```\nvvae show no_such_model\n```\n```\nvvae: model 'no_such_model' is unknown...\n```",
     "synopsis": "```\nvvae reconstruct CLIP [--out FOLDER] [--size PIXELS]\nvvae demo-clip none/out.mp4\n```",
     "parsed alone": "<!-- parsed: takes long -->\n\n```sh\nvvae train vvae_small --minutes 3\n```",

@@ -79,7 +79,16 @@ def _on_cpu(spec: VideoAutoencoderSpec, plan: Plan, machine: Machine, say: Say) 
     return OfSpec(
         name=spec.name,
         contests=tuple(
-            contest(spec, size, rounds=plan.rounds, dtypes=dtypes, unit=unit, compiled=plan.compiled, say=say)
+            contest(
+                spec,
+                size,
+                rounds=plan.rounds,
+                dtypes=dtypes,
+                unit=unit,
+                compiled=plan.compiled,
+                exact=plan.exact,
+                say=say,
+            )
             for size in speeds
         ),
         memory=tuple(memory.memory(spec, held, plan.longer, machine.threads, say)) if held else (),

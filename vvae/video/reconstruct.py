@@ -93,7 +93,8 @@ class _Report:
 
     def __init__(self, model: VideoAutoencoder, clip: Selection) -> None:
         self.clip = clip
-        self.name, self.lead, self.group = model.spec.name, model.spec.framing.lead, model.spec.framing.group
+        whole = model.spec.chunks("encode")  # groups, or pieces where there are pieces
+        self.name, self.lead, self.group = model.spec.name, whole.lead, whole.group
         self.psnr: list[float] = []
         self.ssim: list[float] = []
         self.samples = Samples()
