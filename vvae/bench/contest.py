@@ -192,7 +192,8 @@ def tasks(spec: VideoAutoencoderSpec, size: Size, exact: bool, say: Say) -> list
     model, amounts, found = random_model(spec, torch.float64) if exact else None, counted(spec, size), []
     for direction in DIRECTIONS:
         x = next(source(spec, direction, size))
-        found.append(Task(direction, x, model and whole(model, direction, x.double()), amounts[direction]))
+        truth = None if model is None else whole(model, direction, x.double())
+        found.append(Task(direction, x, truth, amounts[direction]))
         say(f"{direction}: {amounts[direction] / 1e12:.3g} TFLOP")
     return found
 

@@ -18,10 +18,10 @@ DEFAULT_SPEC = "iv_vae:z16_dim64"
 class Plan(Figure):
     """The parts of a run.
 
-    `specs` are names as everywhere: `iv_vae:z16_dim64`, `vvae-small`, a file. `sizes` are those of the contest and, the
-    first, of the costs. `unit`: whether U takes part; `exact`: whether
-    errors are measured, against float64, which takes long. `growth` goes by `frames_grow` and `sides_grow`, each from its
-    smallest clip on; `longer` is the clip with which streams must not take more memory.
+    `specs` are names as everywhere: `iv_vae:z16_dim64`, `vvae-small`, a file; `diffusers:NAME` is a peer. `sizes` are
+    those of the contest and, the first, of the costs. `unit`: whether U takes part; `exact`: whether errors are
+    measured, against float64, which takes long. `growth` goes by `frames_grow` and `sides_grow`, each from its smallest
+    clip on; `longer` is the clip with which streams must not take more memory.
     """
 
     specs: tuple[str, ...] = (DEFAULT_SPEC,)
