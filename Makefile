@@ -18,7 +18,12 @@ demo: $(VENV)/ready
 	$(if $(CLIP),,$(BIN)/vvae demo-clip $(OUT)/clip.mp4)
 	$(BIN)/vvae reconstruct $(or $(CLIP),$(OUT)/clip.mp4) --out $(OUT)/result
 
-test: $(VENV)/ready check
+# checks and tests side by side: each leaves a core idle for a while
+test: $(VENV)/ready
+	$(MAKE) --no-print-directory -j2 check tests
+
+.PHONY: tests
+tests: $(VENV)/ready
 	$(PYTEST)
 
 check: $(VENV)/ready

@@ -69,9 +69,14 @@ def _whole_suite(config: pytest.Config) -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if os.environ.get("HYPOTHESIS_PROFILE") == "thorough":
         return
-    left_out = [item for item in items if any(f"-{case}-float64]" in item.nodeid for case in LONG)]
-    config.hook.pytest_deselected(items=left_out)
+    left_out = {item for item in items if _takes_long(item)}
+    config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
+
+
+def _takes_long(item: pytest.Item) -> bool:
+    twin = any(item.nodeid.endswith(f"-{case}-float64]") for case in LONG)
+    return twin or item.get_closest_marker("thorough") is not None
 
 
 @pytest.hookimpl(trylast=True)

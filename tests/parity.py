@@ -59,8 +59,9 @@ EXCEPTED_CASES: Mapping[str, tuple[str, ...]] = {
 }
 """Cases of what is not built yet, by name: losses with networks."""
 LONG = (
-    *("tiled_release_layout_160x192", "model_ft4_64x96", "model_ft4_forward_b2_32x64", "model_ft2_64x32"),
-    "release_full_width_t5",
+    *(f"tiled_{of}" for of in ("release_layout_160x192", "quarter_72x104", "half_80x72", "default_factor_72x104")),
+    *(f"model_ft4_{of}" for of in ("64x96", "forward_b2_32x64", "encode_T33", "encode_T17_40x70", "encode_T20")),
+    *("model_ft2_64x32", "model_ft2_encode_T17", "tiled_v11_decode", "tiled_v12_decode", "release_full_width_t5"),
 )
 """Cases that take long in float64: there they run in the thorough profile only, in float32 always."""
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
