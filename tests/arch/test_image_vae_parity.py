@@ -235,6 +235,7 @@ def strict_round_trip(variant: str, naming: str, released: Mapping[str, Tensor])
     assert all(torch.equal(exported[name], released[name]) for name in released)
 
 
+@pytest.mark.thorough  # full size; names, shapes and places of all releases: tests/models/test_full_keys.py
 @pytest.mark.parametrize("release", RELEASES)
 def test_release_names_load_strictly_and_export_bit_for_bit(release: str) -> None:
     known = parity.full_keys("image_vae")[release]

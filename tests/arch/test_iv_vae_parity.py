@@ -314,6 +314,7 @@ HANDLERS: Mapping[str, Callable[[Case, torch.dtype], Outputs]] = {
 # --------------------------------------------------------------------------- the releases
 
 
+@pytest.mark.thorough  # full size; names, shapes and places of all releases: tests/models/test_full_keys.py
 @pytest.mark.parametrize("variant", list(iv_vae.variants))
 def test_release_names_load_strictly_and_export_bit_for_bit(variant: str) -> None:
     from vvae.published.renames import to_published

@@ -49,6 +49,7 @@ def clip_for(model: VideoAutoencoder, frames: int, seed: int = 0, batch: int = 1
 # --------------------------------------------------------------------------- releases
 
 
+@pytest.mark.thorough  # full size; names, shapes and places of all releases: tests/models/test_full_keys.py
 @pytest.mark.parametrize("release", RELEASES)
 def test_release_names_load_strictly_and_export_bit_for_bit(release: str) -> None:
     spec, known = open_sora(RELEASES[release]), parity.full_keys("open_sora")[release]

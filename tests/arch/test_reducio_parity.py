@@ -388,6 +388,7 @@ def released(release: str) -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.thorough  # full size; names, shapes and places of all releases: tests/models/test_full_keys.py
 @pytest.mark.parametrize("release", RELEASES)
 def test_release_names_load_strictly_and_export_bit_for_bit(release: str) -> None:
     spec, tensors = reducio(RELEASES[release]), released(release)

@@ -58,6 +58,7 @@ def test_release_is_each_variant_and_has_its_constants(variant: str) -> None:
     assert made != tae(next(other for other in VARIANTS if other != variant), **fields, name=made.name)
 
 
+@pytest.mark.thorough  # full size; names, shapes and places of all releases: tests/models/test_full_keys.py
 @PADDINGS
 def test_release_names_load_strictly_and_export_bit_for_bit(variant: str) -> None:
     spec = tae(variant)
