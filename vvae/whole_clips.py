@@ -84,12 +84,14 @@ class WholeClipAutoencoder(nn.Module):
             raise VideoError("a clip of 0 frames has no latents; give at least one frame")
         pieces, (height, width), fit = self._framed(x, framing)
         x = x.to(dtype_of(self.encoder, x.dtype))
-        shapes = self._noise_shapes(x.shape[0], pieces, height, width)
-        if noise is None:
-            noise = {} if generator is None else self._drawn(shapes, generator, x)
-        elif {path: tuple(t.shape) for path, t in noise.items()} != shapes:
-            raise VideoError(f"noise is wanted as {shapes}; give a tensor of that shape for each path, or a generator")
-        parts = cut_noise(noise, [self._noise_frames(piece) for piece in pieces])
+        if generator is not None or noise is not None:
+            shapes = self._noise_shapes(x.shape[0], pieces, height, width)
+            if noise is None and generator is not None:
+                noise = self._drawn(shapes, generator, x)
+            elif noise is not None and {path: tuple(t.shape) for path, t in noise.items()} != shapes:
+                told = f"noise is wanted as {shapes}; give a tensor of that shape for each path, or a generator"
+                raise VideoError(told)
+        parts = cut_noise(noise, map(self._noise_frames, pieces)) if noise else [{} for _ in pieces]
         names, start = module_names(self) if noise else None, 0
         moments: list[Tensor] = []
         images: list[Tensor] = []
