@@ -56,6 +56,18 @@ def group_causal(frames: int, lead: int, group: int, *, before: int, after: int)
     return seen
 
 
+def groups_around(matrix: Reach, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> tuple[int, int]:
+    """The most groups that a frame sees before its own and after it; rows and columns as numbers of groups."""
+    out, seen = np.nonzero(matrix)
+    apart = columns[seen] - rows[out]
+    return int((-apart).max(initial=0)), int(apart.max(initial=0))
+
+
+def is_same_frame(matrix: Reach) -> bool:
+    """Whether every frame sees itself alone."""
+    return matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, same_frame(len(matrix)))
+
+
 def fold(frames: int, factor: int, seen: int | None = None) -> Reach:
     """Every `factor` frames become one, which sees the first `seen` of them (all by default)."""
     row = np.arange(factor)[None, :] < (factor if seen is None else seen)

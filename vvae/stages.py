@@ -8,7 +8,6 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -16,7 +15,7 @@ from vvae.autoencoder import VideoAutoencoder
 from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.cost import flops
 from vvae.layers.compose import ChainSpec, ResidualSpec
-from vvae.reach import group_numbers
+from vvae.reach import group_numbers, groups_around, is_same_frame
 from vvae.signal import Signal
 from vvae.spec import LayerSpec
 
@@ -108,11 +107,8 @@ def _sight(layer: LayerSpec, read: Signal, groups: int) -> tuple[int, int, bool]
     """The most groups seen before and after one's own, and whether each frame sees itself alone."""
     given = layer.trace(read)
     matrix = layer.reach(read, read.frames(groups))
-    rows, columns = np.nonzero(matrix)
-    own = group_numbers(matrix.shape[0], given.lead, given.group)[rows]
-    seen = group_numbers(matrix.shape[1], read.lead, read.group)[columns]
-    alone = matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix), dtype=np.bool_))
-    return int((own - seen).max(initial=0)), int((seen - own).max(initial=0)), alone
+    own, seen = (group_numbers(n, s.lead, s.group) for n, s in zip(matrix.shape, (given, read), strict=True))
+    return *groups_around(matrix, own, seen), is_same_frame(matrix)
 
 
 def fitting_frames(spec: VideoAutoencoderSpec) -> str:

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-import numpy as np
-
 from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.layers.compose import CompositeSpec
-from vvae.reach import Reach, group_numbers
+from vvae.reach import Reach, group_numbers, groups_around, is_same_frame
 from vvae.signal import Signal
 from vvae.spec import LayerSpec
 from vvae.summary import Direction
@@ -53,7 +51,7 @@ def _leaves(path: str, layer: LayerSpec, signal: Signal) -> Iterator[tuple[str, 
 def _sight(layer: LayerSpec, read: Signal) -> tuple[int | None, bool]:
     given = layer.trace(read)
     found = (_groups_ahead(layer.reach(read, read.frames(n)), given, read) for n in GROUPS)
-    return _settled(found), _is_identity(layer.reach(read, read.frames(GROUPS[0])))
+    return _settled(found), is_same_frame(layer.reach(read, read.frames(GROUPS[0])))
 
 
 def _settled(found: Iterable[int]) -> int | None:
@@ -63,14 +61,8 @@ def _settled(found: Iterable[int]) -> int | None:
 
 def _groups_ahead(matrix: Reach, given: Signal, read: Signal) -> int:
     """The most groups after a frame's own that it sees."""
-    rows, columns = np.nonzero(matrix)
-    own = group_numbers(matrix.shape[0], given.lead, given.group)[rows]
-    seen = group_numbers(matrix.shape[1], read.lead, read.group)[columns]
-    return int((seen - own).max(initial=0))
-
-
-def _is_identity(matrix: Reach) -> bool:
-    return matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix), dtype=np.bool_))
+    own, seen = (group_numbers(n, s.lead, s.group) for n, s in zip(matrix.shape, (given, read), strict=True))
+    return groups_around(matrix, own, seen)[1]
 
 
 def ahead(spec: VideoAutoencoderSpec, direction: Direction) -> int | None:
