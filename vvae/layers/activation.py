@@ -27,6 +27,8 @@ class _ActivationSpec(FrameLayerSpec):
 class Activation(Layer):
     """A layer in which every number stands for itself."""
 
+    unit = 1
+
 
 class SiLU(Activation):
     """x * sigmoid(x)."""

@@ -130,6 +130,8 @@ class SpatialLinearUpsample(Layer):
     Source: the interpolation in `Spatial2x3DUpsample` of OD-VAE's code.
     """
 
+    unit = 1
+
     def __init__(self, factor: int = 2) -> None:
         super().__init__()
         self.factor = factor

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from functools import wraps
 from typing import Any, Literal, TypeVar
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_modules
 
 from vvae import reach
 from vvae.context import WHOLE_CLIP, Context
 from vvae.errors import SpecError
-from vvae.layers.activation import Activation
 from vvae.layers.layer import join_channels, join_frames
-from vvae.layers.norm import Norm
+from vvae.layers.slices import in_a_row, watched
 from vvae.reach import Reach
 from vvae.signal import Signal
 from vvae.spec import AnyLayer, Layers, LayerSpec, at
@@ -117,32 +114,16 @@ class Chain(nn.Module):
             self.add_module(name, layer)
 
     def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
-        return in_a_row(list(own_layers(self).values()), x, ctx)
+        return in_a_row(_flat(self), x, ctx)[0]
 
 
-def in_a_row(layers: Sequence[nn.Module], x: Tensor, ctx: Context) -> Tensor:
-    """What the layers give, one after the other; a norm and the activation behind it go over the clip together.
-
-    Where somebody watches what passes, by a hook of any kind, each layer is called by itself.
-    """
-    done = 0
-    while done < len(layers):
-        layer, behind = layers[done], layers[done + 1] if done + 1 < len(layers) else None
-        if isinstance(layer, Norm) and isinstance(behind, Activation) and not _watched(layer, behind):
-            x = layer.forward_then(x, ctx, behind)
-            done += 2
-        else:
-            x = layer(x, ctx)
-            done += 1
-    return x
-
-
-def _watched(*modules: nn.Module) -> bool:
-    """Whether a hook wants to see what goes into or comes out of one of them, or a compiler takes them apart anyway."""
-    if torch.compiler.is_compiling() or torch_modules._has_any_global_hook():
-        return True
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, hook) for module in modules for hook in hooks)
+def _flat(module: nn.Module, without: str = "") -> list[nn.Module]:
+    """The layers of a module in their order, those of a chain among them in its place."""
+    flat: list[nn.Module] = []
+    for name, layer in own_layers(module).items():
+        if name != without:
+            flat.extend(_flat(layer) if type(layer) is Chain and not watched(layer) else [layer])
+    return flat
 
 
 class ChainSpec(CompositeSpec):
@@ -224,10 +205,10 @@ class Residual(nn.Module):
         self.shortcut = shortcut
 
     def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
-        y = in_a_row([layer for name, layer in own_layers(self).items() if name != "shortcut"], x, ctx)
+        y, own = in_a_row(_flat(self, without="shortcut"), x, ctx)
         short = x if self.shortcut is None else self.shortcut(x, ctx)
         y, short = align(ctx, self, [y, short])
-        return y + short
+        return y.add_(short) if own and y.dtype == short.dtype else y + short
 
 
 class ResidualSpec(CompositeSpec):

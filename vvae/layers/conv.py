@@ -29,9 +29,6 @@ from vvae.reach import Reach
 from vvae.signal import Signal
 from vvae.spec import FrameLayerSpec, LayerSpec
 
-AT_ONCE = 2**15
-"""Pixels of a clip that pass a causal convolution at one time, where no gradients are kept: enough to keep it busy."""
-
 Triple: TypeAlias = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 
@@ -49,6 +46,8 @@ class FrameConv2d(Layer, nn.Conv2d):
 
     Shapes: `b in_channels t h w` -> `b out_channels t h/stride w/stride`.
     """
+
+    unit = 1
 
     def __init__(
         self,
@@ -123,33 +122,19 @@ class CausalConv3d(Layer, nn.Conv3d):
             bias=bias,
         )
         self.pad = CausalPad(kt, dilation, before)
-        self.lead = lead
+        self.lead, self.unit, self.even = lead, stride, stride == 1
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
         # a lead frame gives the first output; a chunk of whole groups gives its first one stride - 1 frames later
-        skipped = 0 if self.lead and ctx.recall(self.pad) is None else self.stride[0] - 1
-        at_once = max(1, AT_ONCE // (x.shape[3] * x.shape[4]))
-        whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
-        if whole or x.shape[2] <= at_once or skipped > self.pad.before:
-            return nn.Conv3d.forward(self, self.pad(x, ctx)[:, :, skipped:])
-        return self._in_parts(x, self.pad.front(x, ctx)[:, :, skipped:], at_once)
+        skipped = 0 if self.leads(ctx) else self.stride[0] - 1
+        return nn.Conv3d.forward(self, self.pad(x, ctx)[:, :, skipped:])
 
-    def _in_parts(self, x: Tensor, front: Tensor, at_once: int) -> Tensor:
-        """The same some frames at a time: there is never a copy of the whole clip with the frames in front of it."""
-        stride, window = self.stride[0], (self.kernel_size[0] - 1) * self.dilation[0] + 1
-        count = (front.shape[2] + x.shape[2] - window) // stride + 1
-        out: Tensor | None = None
-        for first in range(0, count, at_once):
-            last = min(first + at_once, count)
-            start, end = (each - front.shape[2] for each in (first * stride, (last - 1) * stride + window))
-            part = (
-                join_frames(front[:, :, front.shape[2] + start :], x[:, :, :end]) if start < 0 else x[:, :, start:end]
-            )
-            given = channels_last(nn.Conv3d.forward(self, part))
-            out = given.new_empty(given.shape[0], count, *given.shape[2:]) if out is None else out
-            out[:, first:last] = given
-        assert out is not None
-        return channels_first(out)
+    def leads(self, ctx: Context) -> int:
+        return self.lead if ctx.recall(self.pad) is None else 0
+
+    def given(self, frames: int, ctx: Context) -> int:
+        lead = min(self.leads(ctx), frames)
+        return lead + (frames - lead) // self.stride[0]
 
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         return self.out_channels, height, width
@@ -243,6 +228,7 @@ class GroupCausalConv3d(Layer, nn.Conv3d):
         self.behind = kt - 1 - (kt - 1) // 2  # frames that a frame sees before itself
         self.ahead = (kt - 1) // 2
         self.past = max(0, self.behind - skip)  # frames that a group sees of what came before it
+        self.unit = 0 if skip else 1 if kt == 1 else group
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
         if self.kernel_size[0] == 1 and not self.skip:  # every frame by itself
@@ -298,6 +284,9 @@ class GroupCausalConv3d(Layer, nn.Conv3d):
         taps.narrow(1, 0, early).copy_(channels_last(old))
         new = x[:, :, early * self.group - back :: self.group][:, :, : count - early]
         taps.narrow(1, early, count - early).copy_(channels_last(new))
+
+    def leads(self, ctx: Context) -> int:
+        return self.lead if ctx.recall(self) is None else 0
 
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         return self.out_channels, height, width

@@ -7,12 +7,14 @@ from typing import Literal
 
 from pydantic import PositiveInt
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vvae import reach
 from vvae.context import Context
 from vvae.errors import SpecError
 from vvae.layers.conv import Triple, same_pad, triple
-from vvae.layers.layer import Layer
+from vvae.layers.layer import Layer, blank_frame, join_frames
+from vvae.layers.slices import SliceStep
 from vvae.reach import Reach
 from vvae.signal import Signal
 from vvae.spec import LayerSpec
@@ -34,10 +36,21 @@ class Conv3d(Layer, nn.Conv3d):
         kt, kh, kw = triple(kernel)
         padding = (same_pad(kt), same_pad(kh), same_pad(kw))
         super().__init__(in_channels, out_channels, (kt, kh, kw), padding=padding, bias=bias)
-        self.whole_clip = kt > 1
+        self.whole_clip, self.unit, self.even = kt > 1, 1, kt == 1
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
-        return nn.Conv3d.forward(self, x)
+        return self._slice(x, ctx) if isinstance(ctx, SliceStep) else nn.Conv3d.forward(self, x)
+
+    def _slice(self, x: Tensor, ctx: Context) -> Tensor:
+        """Some frames less than went in, until the last slice: they wait for those that they look ahead to."""
+        kernel = self.kernel_size[0]
+        past, outside = ctx.recall(self), [blank_frame(x)] * same_pad(kernel)
+        front = outside if past is None else past
+        known = join_frames(*front, x, *(outside if ctx.last else []))
+        ctx.keep(self, known[:, :, max(known.shape[2] - kernel + 1, 0) :])
+        if known.shape[2] < kernel:
+            return self.empty(x)
+        return F.conv3d(known, self.weight, self.bias, padding=(0, *self.padding[1:]))
 
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         return self.out_channels, height, width

@@ -19,10 +19,16 @@ class Layer(nn.Module):
     A subclass gives `run`, which never sees zero frames, and `shape` where channels or size change. A layer that holds
     frames back until later ones have come sets `holds_back` and gets empty chunks too. One that cannot keep the
     contract, since it must see the whole clip, sets `whole_clip` and refuses chunks.
+
+    A layer that also keeps it for the slices of `slices.py` sets `unit`, the frames that must stay together in them
+    (behind the `leads`, frames in front that stand alone); `even` says that of each slice as many frames come as went
+    in, else `given` says how many come of all.
     """
 
     holds_back: ClassVar[bool] = False
     whole_clip: bool = False
+    unit: int = 0
+    even: bool = True
 
     def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
         self.check(ctx)
@@ -41,6 +47,14 @@ class Layer(nn.Module):
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         """Channels, height and width of what comes out."""
         return channels, height, width
+
+    def leads(self, ctx: Context) -> int:
+        """Frames in front of the first unit that are still to come."""
+        return 0
+
+    def given(self, frames: int, ctx: Context) -> int:
+        """How many frames come of so many more, asked before they pass."""
+        return frames
 
     def empty(self, x: Tensor) -> Tensor:
         """Zero frames of what comes out for x."""

@@ -31,6 +31,8 @@ class Norm(Layer):
     A subclass gives `normed`, and `measured` where a norm must see more than a piece before it can norm one.
     """
 
+    unit = 1
+
     def run(self, x: Tensor, ctx: Context) -> Tensor:
         return self._run(x, ctx)
 
@@ -44,7 +46,8 @@ class Norm(Layer):
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             y = self.differentiable(x)
             return y if act is None else act(y, ctx)
-        found, out = self.measured(x), torch.empty_like(x)
+        known = ctx.recall(self) if self.whole_clip else None  # in a slice of a clip that was measured before
+        found, out = self.measured(x) if known is None else known, torch.empty_like(x)
         # without values one piece takes as much memory as all, one after the other
         for piece in islice(pieces(x), 1 if x.is_meta else None):
             y = self.normed(x[piece], found)
@@ -199,7 +202,7 @@ class ClipGroupNorm(_GroupNorm):
     possible. Shape `b c t h w`, kept. Source: torch's GroupNorm on clips, as OD-VAE, Open-Sora, Reducio and TAE use it.
     """
 
-    whole_clip = True
+    whole_clip, unit = True, 0
 
     def pooled(self, values: Tensor) -> Tensor:
         shares = split_axis(values, 1, self.num_groups, -1)
@@ -251,6 +254,8 @@ class ChannelLayerNorm(Layer, nn.LayerNorm):
 
     (x - mean) / sqrt(variance + eps) * weight + bias. Computed in float32 or wider. Shape `b c t h w`, kept.
     """
+
+    unit = 1
 
     def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
         super().__init__(channels, eps)

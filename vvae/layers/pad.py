@@ -53,11 +53,3 @@ class CausalPad(TimePad):
 
     def __init__(self, kernel: int, dilation: int = 1, mode: PadMode = "replicate") -> None:
         super().__init__((kernel - 1) * dilation, 0, mode)
-
-    def front(self, x: Tensor, ctx: Context) -> Tensor:
-        """Only the frames that stand in front of x; keeps for the next chunk what a call with x keeps."""
-        past = ctx.recall(self)
-        front = pad_time(x[:, :, :1], self.before, 0, self.mode)[:, :, : self.before] if past is None else past[0]
-        end = x if x.shape[2] >= self.before else join_frames(front, x)
-        ctx.keep(self, end[:, :, end.shape[2] - self.before :])
-        return front

@@ -25,6 +25,8 @@ class SpatialDownsample(Layer, nn.Conv2d):
     Source: the downsampling of Stable Diffusion's VAE, used by IV-VAE, OD-VAE and TAE.
     """
 
+    unit = 1
+
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, *, factor: int = 2) -> None:
         super().__init__(in_channels, out_channels, kernel, stride=factor)
         self.after = kernel - factor
@@ -65,6 +67,8 @@ class SpatialUpsample(Layer, nn.Conv2d):
     cell; they are added up first, and each of the `factor` x `factor` outputs of a cell is a smaller convolution of
     the cells as they are: for kernel 3 and factor 2 four of 2x2, 4/9 of the work.
     """
+
+    unit = 1
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, *, factor: int = 2) -> None:
         super().__init__(in_channels, out_channels, kernel, padding=kernel // 2)
