@@ -47,6 +47,7 @@ def main() -> None:
             rounds=given.rounds,
             parts=parts,
             exact=False,
+            streams=False,
             memory_sizes=(size,),
             longer=None,
         )

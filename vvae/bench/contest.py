@@ -121,6 +121,7 @@ def contest(
     unit: Callable[[], object] | None,
     compiled: bool,
     exact: bool = True,
+    streams: bool = True,
     say: Say,
 ) -> Contest:
     """Every way of running the spec on one clip, beside C (its convolutions alone) and `unit` (U, if there)."""
@@ -128,7 +129,7 @@ def contest(
     for dtype in dtypes:
         model = random_model(spec, getattr(torch, dtype))
         for task in given:
-            _enter(taking_part, model, task, dtype, compiled)
+            _enter(taking_part, model, task, dtype, compiled, streams)
     if unit is not None:
         limits = STRETCH.get((spec.name, size), {})
         taking_part.targets += [Target(n, "U", limit, True) for n, limit in limits.items() if n in taking_part.runs]
@@ -162,14 +163,14 @@ def _decided(taking_part: Field, size: Size, rounds: int, unit: Callable[[], obj
     )
 
 
-def _enter(into: Field, model: VideoAutoencoder, task: Task, dtype: str, compiled: bool) -> None:
+def _enter(into: Field, model: VideoAutoencoder, task: Task, dtype: str, compiled: bool, streams: bool) -> None:
     """Whole, its convolutions alone, streamed, compiled."""
     direction, x = task.direction, task.x
     name, stream = f"{direction} {dtype}", f"{direction}_stream {dtype}"
     into.enter(name, lambda: whole(model, direction, x), task)
     unit = _alone(into, direction, dtype, lambda: whole(model, direction, x))
     into.targets.append(Target(name, unit, OF_CONVOLUTIONS[dtype]))
-    if (direction, True) in ways(model.spec):
+    if streams and (direction, True) in ways(model.spec):
         parts = chunked(model.spec, direction, x)
         into.enter(stream, lambda: torch.cat(list(streamed(model, direction, parts)), 2), task)
         into.targets.append(Target(stream, name, STREAM_OF_WHOLE))

@@ -20,8 +20,8 @@ class Plan(Figure):
 
     `specs` are names as everywhere: `iv_vae:z16_dim64`, `vvae-small`, a file; `diffusers:NAME` is a peer. `sizes` are
     those of the contest and, the first, of the costs. `unit`: whether U takes part; `exact`: whether errors are
-    measured, against float64, which takes long. `growth` goes by `frames_grow` and `sides_grow`, each from its smallest
-    clip on; `longer` is the clip with which streams must not take more memory.
+    measured, against float64, which takes long; `streams`: whether streams take part. `growth` goes by `frames_grow`
+    and `sides_grow`, each from its smallest clip on; `longer` is the clip with which streams must not take more memory.
     """
 
     specs: tuple[str, ...] = (DEFAULT_SPEC,)
@@ -31,6 +31,7 @@ class Plan(Figure):
     unit: bool = True
     compiled: bool = False
     exact: bool = True
+    streams: bool = True
     device: Device = "cpu"
     memory_sizes: tuple[Size, ...] = ((17, 128, 128), (17, 256, 256), (33, 128, 128))
     longer: Size | None = (65, 128, 128)

@@ -87,6 +87,7 @@ def _on_cpu(spec: VideoAutoencoderSpec, plan: Plan, machine: Machine, say: Say) 
                 unit=unit,
                 compiled=plan.compiled,
                 exact=plan.exact,
+                streams=plan.streams,
                 say=say,
             )
             for size in speeds
