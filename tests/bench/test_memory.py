@@ -56,6 +56,10 @@ def test_a_stream_may_take_two_states_and_a_fixed_room() -> None:
     assert [verdict.met for verdict in verdicts(found)] == [True, False]
 
 
+def test_a_stream_that_keeps_nothing_may_take_what_a_piece_takes() -> None:
+    assert verdicts([of_stream("encode", 16, 400, 0)]) == []
+
+
 def test_a_stream_must_not_grow_with_its_clip() -> None:
     for longer, met in ((104, True), (106, False)):
         found = [of_stream("encode", 17, 100, 50), of_stream("encode", 65, longer, 50)]

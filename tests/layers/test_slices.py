@@ -23,7 +23,6 @@ from vvae.layers import (
     SpatialDownsampleSpec,
     SpatialLinearUpsampleSpec,
     SpatialUpsampleSpec,
-    TemporalConvSpec,
     chain,
     conv25d,
     residual_block,
@@ -56,8 +55,6 @@ ROWS: dict[str, tuple[LayerSpec, Signal]] = {
     "conv3d": (behind(CLIP, conv=Conv3dSpec(channels=6)), NO_LEAD),
     "conv3d_kernel_5": (behind(FRAME, conv=Conv3dSpec(channels=4, kernel=(5, 3, 3))), NO_LEAD),
     "conv25d": (behind(CLIP, conv=conv25d(6)), NO_LEAD),
-    "temporal_conv_back": (behind(CLIP, conv=TemporalConvSpec(channels=4, ahead=0, outside="zero")), NO_LEAD),
-    "temporal_conv_ahead": (behind(CLIP, conv=TemporalConvSpec(channels=4, kernel=4, ahead=3)), NO_LEAD),
     "upsample": (behind(CLIP, conv=SpatialUpsampleSpec(channels=6)), LED),
     "upsample_then_causal": (chain(up=SpatialLinearUpsampleSpec(), conv=CausalConv3dSpec(channels=6)), LED),
     "downsample": (behind(FRAME, conv=SpatialDownsampleSpec(channels=6)), LED),
@@ -139,7 +136,7 @@ def test_the_layout_is_kept() -> None:
         assert layer(x).is_contiguous(memory_format=torch.channels_last_3d)
 
 
-@pytest.mark.parametrize("name", ["block_clip_norm", "block_symmetric", "block_25d"])
+@pytest.mark.parametrize("name", ["block_clip_norm", "block_symmetric"])
 def test_a_residual_block_holds_two_clips(name: str) -> None:
     """Its input, and what its convolutions give, one after the other in one place; a shortcut is a third."""
     with torch.device("meta"):

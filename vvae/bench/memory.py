@@ -142,13 +142,17 @@ def memory(
 
 
 def verdicts(found: Sequence[Memory]) -> list[Verdict]:
-    """Streams: small beside their state, and no larger for a longer clip of the same frame size."""
+    """Streams: small beside their state, and no larger for a longer clip of the same frame size.
+
+    A stream without a state goes piece by piece, and takes what a piece takes.
+    """
     streams = [m for m in found if m.stream and m.state is not None]
     small = [
         _one(
             f"{m.direction}_stream peak / ({STATES} states + {SPARE // MIB} MiB)", m.peak.bytes / _room(m), 1.0, m.size
         )
         for m in streams
+        if m.state
     ]
     constant = [
         _one(

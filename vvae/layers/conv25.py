@@ -16,9 +16,8 @@ from vvae.context import Context
 from vvae.errors import SpecError
 from vvae.layers.compose import ChainSpec, chain
 from vvae.layers.conv import FrameConv2dSpec
-from vvae.layers.layer import Layer, channels_first, channels_last, join_frames, split_axis
+from vvae.layers.layer import Layer, channels_first, channels_last, split_axis
 from vvae.layers.pad import PadMode, pad_time
-from vvae.layers.slices import SliceStep
 from vvae.reach import Reach
 from vvae.signal import Signal
 from vvae.spec import LayerSpec
@@ -65,11 +64,8 @@ class TemporalConv(Layer, nn.Conv3d):
         self.ahead = kernel // 2 if ahead is None else ahead
         self.before = kernel - 1 - self.ahead
         self.outside: PadMode = outside
-        self.unit, self.even = int(stride == 1), False
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
-        if isinstance(ctx, SliceStep):
-            return self._slice(x, ctx)
         stride = self.stride[0]
         if self.before != self.ahead:
             padded = pad_time(x, self.before, self.ahead, self.outside)
@@ -78,14 +74,6 @@ class TemporalConv(Layer, nn.Conv3d):
         if self.outside == "replicate":
             self._add_ends(y, x)
         return y
-
-    def _slice(self, x: Tensor, ctx: Context) -> Tensor:
-        """Some frames less than went in, until the last slice: they wait for those that they look ahead to."""
-        past, after = ctx.recall(self), self.ahead if ctx.last else 0
-        padded = pad_time(x, self.before if past is None else 0, after, self.outside)
-        known = padded if past is None else join_frames(past[0], padded)
-        ctx.keep(self, known[:, :, max(known.shape[2] - self.before - self.ahead, 0) :])
-        return over_time(known, self.weight, self.bias) if known.shape[2] > self.before + self.ahead else self.empty(x)
 
     def _add_ends(self, y: Tensor, x: Tensor) -> None:
         """What the end frames would have given in the place of the zeros: no copy of the clip with more frames."""
