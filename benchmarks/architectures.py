@@ -20,9 +20,12 @@ SIZES = {
     "reducio:ft4": (16, 128, 128),
     "tae:zero": (16, 128, 128),
     "image_vae:sd": (17, 128, 128),
+    "wan:2.1": (17, 128, 128),
     "diffusers:cogvideox": (17, 128, 128),
     "diffusers:wan_2_1": (17, 128, 128),
 }
+BESIDE = {"wan:2.1": ("diffusers:wan_2_1",)}
+"""Peers that take part in the run of a spec, since they are its published code; its streams do, too."""
 
 
 def main() -> None:
@@ -42,12 +45,12 @@ def main() -> None:
         parts = tuple(given.part or ("speed", "memory", "costs"))
         # without float64: its 3D convolutions unfold whole clips and need more memory than most machines have
         plan = Plan(
-            specs=(name,),
+            specs=(name, *BESIDE.get(name, ())),
             sizes=(size,),
             rounds=given.rounds,
             parts=parts,
             exact=False,
-            streams=False,
+            streams=name in BESIDE,
             memory_sizes=(size,),
             longer=None,
         )

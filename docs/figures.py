@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -24,6 +27,8 @@ from vvae.video.dependency import plot_dependency
 from vvae.video.pictures import BAND, BLUE, GREY, INK, PAPER, RED
 
 PICTURES = Path(__file__).parent / "pictures"
+BUILD = (Path(__file__).parent / "build.md").read_text()
+SHOWN = re.findall(r"^vvae show (\w+)\.json --size (\d+)x", BUILD, re.M)
 AMBER = "#e3a63a"
 _INCH, _DPI = 8, 120
 _FONT = {"font.family": "DejaVu Sans", "font.size": 18, "text.color": INK, "axes.labelcolor": INK}
@@ -155,6 +160,21 @@ def state(path: Path) -> None:
     figure.savefig(path)
 
 
+@cache
+def _made_on_page() -> dict[str, Any]:
+    """The names that the first Python blocks of build.md define: its specs, up to the last of those that are drawn."""
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", BUILD, re.M | re.S):
+        if ">>> " not in block and SHOWN[-1][0] not in names:
+            exec(block, names)
+    return names
+
+
+def step(name: str, frames: int, path: Path) -> None:
+    """Who depends on whom in time after a step of build.md, as `vvae show` draws it there."""
+    plot_dependency(path, _made_on_page()[name], frames)
+
+
 FIGURES: dict[str, Callable[[Path], None]] = {
     "dependency.png": dependency,
     "causal.png": causal,
@@ -163,6 +183,7 @@ FIGURES: dict[str, Callable[[Path], None]] = {
     "fill.png": fill,
     "latents.png": latents,
     "state.png": state,
+    **{f"{name}.png": partial(step, name, int(frames)) for name, frames in SHOWN},
 }
 
 

@@ -28,6 +28,8 @@ DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "parity"
 FOLDER = Path(os.environ.get("VVAE_PARITY_DIR", DEFAULT))
 TILED = ("image_vae", "od_vae", "reducio", "tae")
 """Architectures whose cases of kind "tiled" are run under tiling rules; those of others need the model alone."""
+INSTALLED = ("wan",)
+"""Architectures without files: their published code is a package, and beside it their tests stand."""
 EXCEPTED_CASES: Mapping[str, tuple[str, ...]] = {
     "od_vae": (
         *(f"loss_v10_{d}_{of}" for d in ("2d", "3d") for of in ("generator", "generator_before", "discriminator")),

@@ -49,7 +49,9 @@ PUBLIC = [
     "load_state",
     "save_state",
 ]
-ARCHITECTURES = re.compile(r"od_?vae|open_?sora|reducio|iv_?vae|(^|_)tae(_|$)|^TAE|image_?vae", re.IGNORECASE)
+ARCHITECTURES = re.compile(
+    r"od_?vae|open_?sora|reducio|iv_?vae|(^|_)(tae|wan)(_|$)|^TAE|(?-i:^Wan[A-Z])|image_?vae", re.IGNORECASE
+)
 
 
 def name_of(file: Path) -> str:
@@ -99,12 +101,16 @@ def test_layer_kinds_name_no_architecture() -> None:
     assert [kind for kind in own if ARCHITECTURES.search(kind)] == []
 
 
-@pytest.mark.parametrize("name", ["od_vae_norm", "OdVaeNorm", "opensora", "tae", "TAEDown", "my_tae_block", "IvVae"])
+@pytest.mark.parametrize(
+    "name", ["od_vae_norm", "OdVaeNorm", "opensora", "tae", "TAEDown", "my_tae_block", "IvVae", "WanNorm", "wan"]
+)
 def test_an_architecture_is_recognised_by_name(name: str) -> None:
     assert ARCHITECTURES.search(name)
 
 
-@pytest.mark.parametrize("name", ["metadata", "period", "stated", "detaesh", "causal", "explode_vaerious"])
+@pytest.mark.parametrize(
+    "name", ["metadata", "period", "stated", "detaesh", "causal", "explode_vaerious", "wanted", "Wants"]
+)
 def test_other_words_are_no_architecture(name: str) -> None:
     assert not ARCHITECTURES.search(name)
 

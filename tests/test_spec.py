@@ -25,6 +25,7 @@ from vvae.layers import (
     PerFrame,
     ResidualSpec,
     SiLUSpec,
+    TanhSpec,
     chain,
     opaque,
     parallel,
@@ -278,6 +279,22 @@ def test_replace_at_validates_the_whole() -> None:
     assert told.startswith("decoder.level1.block0.")
     told = message(spec.replace_at, "decoder.level1.block0.conv_a.motion", channels=0)
     assert told.startswith("decoder.level1.block0.conv_a.motion: channels: ")
+
+
+def test_replace_each_changes_every_layer_of_a_class_and_no_other() -> None:
+    spec = iv_vae(width=4)
+    other = spec.replace_each(FrameConv2dSpec, lambda conv: conv.replace(bias=False))
+    wanted = {
+        path: line.replace(")", ", bias=False)") if line.startswith("frame_conv2d") else line
+        for path, line in by_path(spec).items()
+    }
+    assert by_path(other) == wanted != by_path(spec)
+    assert spec.replace_each(TanhSpec, lambda act: SiLUSpec()) == spec == iv_vae(width=4)
+
+
+def test_replace_each_names_the_layer_that_cannot_be() -> None:
+    told = message(iv_vae(width=4).replace_each, GroupCausalConv3dSpec, lambda conv: conv.replace(channels=0))
+    assert told.startswith("encoder.conv_in.motion: channels")
 
 
 def test_replace_at_an_unknown_path_names_the_nearest() -> None:

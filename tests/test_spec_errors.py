@@ -17,8 +17,10 @@ import torch
 from torch import nn
 
 import vvae
+from tests.test_renewed_content import WRONG as RENEWED
+from tests.test_renewed_content import spec as renewed_content
 from vvae import Affine, ClipNorm, FrameLayerSpec, Framing, PosteriorSpec, Signal, SpecError, VideoAutoencoderSpec
-from vvae.arch import image_vae, iv_vae, od_vae, od_vae_streaming, open_sora, open_sora_causal, reducio, tae
+from vvae.arch import image_vae, iv_vae, od_vae, od_vae_streaming, open_sora, open_sora_causal, reducio, tae, wan
 from vvae.arch.image_vae import published_fields as image_vae_fields
 from vvae.arch.image_vae import renames
 from vvae.arch.inflate import one_half
@@ -27,6 +29,8 @@ from vvae.arch.open_sora import published_fields as open_sora_fields
 from vvae.arch.open_sora import renames as open_sora_names
 from vvae.arch.reducio_names import published_fields as reducio_fields
 from vvae.arch.tae import published_fields as tae_fields
+from vvae.arch.wan import published_fields as wan_fields
+from vvae.arch.wan import renames as wan_names
 from vvae.content import ContentSpec
 from vvae.layers import (
     AfterLeadSpec,
@@ -37,6 +41,7 @@ from vvae.layers import (
     ChannelInterleaveSpec,
     ChannelRMSNormSpec,
     ChannelToTimeSpec,
+    ClampSpec,
     ContentAttentionSpec,
     Conv3dSpec,
     DepthToSpaceSpec,
@@ -47,8 +52,10 @@ from vvae.layers import (
     FrameGroupNormSpec,
     GroupCausalConv3dSpec,
     KeyframeBranchesSpec,
+    LeadPassesBySpec,
     LearnedMixSpec,
     LoneFramesSpec,
+    LookAheadConvSpec,
     MisfoldedAttentionSpec,
     PosteriorDrawSpec,
     ResidualSpec,
@@ -211,6 +218,9 @@ WIRING: dict[Site, tuple[LayerSpec, Signal]] = {
     (KEYFRAME, "BetweenKeyframesSpec.trace", 0): (BetweenKeyframesSpec(), Signal(4)),
     (KEYFRAME, "KeyframeBranchesSpec.trace", 0): (KeyframeBranchesSpec(keyframe=SILU, between=SILU), Signal(4)),
     (KEYFRAME, "KeyframeBranchesSpec.trace", 1): (KeyframeBranchesSpec(keyframe=SILU, between=SILU), PIXELS),
+    ("layers/lead.py", "LeadPassesBySpec.trace", 0): (LeadPassesBySpec(layers={"lead": SILU}), PIXELS),
+    ("layers/lead.py", "LeadPassesBySpec.trace", 1): (LeadPassesBySpec(layers={"conv": WIDER}), PIXELS),
+    ("layers/look_ahead.py", "LookAheadConvSpec.trace", 0): (LookAheadConvSpec(channels=4), Signal(3, lead=2)),
     ("layers/front.py", "_FrontSpec.trace", 0): (FillFrontSpec(), PIXELS),
     ("layers/latent.py", "PosteriorDrawSpec.trace", 0): (PosteriorDrawSpec(), Signal(3)),
     ("layers/norm.py", "ChannelRMSNormSpec.trace", 0): (ChannelRMSNormSpec(parts=3), PIXELS),
@@ -245,17 +255,19 @@ def iv_vae_in_pieces(frames: int) -> VideoAutoencoderSpec:
     return spec.replace(framing=spec.framing.replace(piece=frames))
 
 
+def renewed(what: str) -> VideoAutoencoderSpec:
+    """A spec whose content is renewed every few frames, wrong in one place."""
+    return renewed_content(**RENEWED[what][0])
+
+
 THREE = FrameConv2dSpec(channels=3)
 LOSING = chain(losing=RaggedSpec(), conv=THREE)
 TWICE_AT_LEVEL_1 = {"encoder_spatial_downsample": ["", "Spatial2xTime2x3DDownsample", "", ""]}
 UP_TO_LEVEL_9 = od_vae.variants["v1_2"]["encoder"].replace(attention=(9,))
 
 CALLS: dict[Site, Callable[[], object]] = {
-    ("arch/image_vae.py", "image_vae", 0): partial(image_vae, "sd4"),
     ("arch/image_vae.py", "ImageVAEFields._fit_each_other", 0): partial(image_vae, encoder_attention=(4,)),
     ("arch/image_vae.py", "ImageVAEFields._fit_each_other", 1): partial(image_vae, "sd3", inner_channels=4),
-    ("arch/image_vae.py", "_known", 0): partial(renames, image_vae(), "ldm"),
-    ("arch/iv_vae.py", "iv_vae", 0): partial(iv_vae, "z16_dim65"),
     ("arch/iv_vae.py", "IVVAEFields._fit_each_other", 0): partial(iv_vae, latent_channels=3),
     ("arch/iv_vae.py", "IVVAEFields._fit_each_other", 1): partial(iv_vae, temporal=(True,)),
     ("arch/iv_vae.py", "IVVAEFields._fit_each_other", 2): partial(iv_vae, encoder_attention=(7,)),
@@ -263,18 +275,13 @@ CALLS: dict[Site, Callable[[], object]] = {
         iv_vae, width=1, multipliers=(1, 1), temporal=(True,)
     ),
     ("arch/open_sora.py", "OpenSoraFields._fit_each_other", 0): partial(open_sora, temporal=(True,)),
-    ("arch/open_sora.py", "_given", 0): partial(open_sora_causal, "v1_3"),
-    ("arch/open_sora.py", "_temporal_fields", 0): partial(open_sora_fields, {"activation_fn": "gelu"}),
     ("arch/open_sora.py", "renames", 0): partial(open_sora_names, open_sora(), "temporal"),
     ("arch/od_vae.py", "ODVAEFields._fit_each_other", 0): partial(od_vae, multipliers=(1, 2, 4)),
     ("arch/od_vae.py", "ODVAEFields._fit_each_other", 1): partial(od_vae, "v1_1", encoder_time=("joint",) * 4),
     ("arch/od_vae.py", "ODVAEFields._fit_each_other", 2): partial(od_vae, encoder=UP_TO_LEVEL_9),
     ("arch/od_vae.py", "ODVAEFields._fit_each_other", 3): partial(od_vae, inner_channels=8, moments_conv=False),
     ("arch/od_vae.py", "od_vae_streaming", 0): partial(od_vae_streaming, encoder_attend="time"),
-    ("arch/od_vae.py", "_given", 0): partial(od_vae, "v1_3"),
-    ("arch/od_vae.py", "_given", 1): partial(od_vae, layout="outer_3d"),
     ("arch/od_vae_names.py", "_half", 0): partial(od_vae_fields, TWICE_AT_LEVEL_1),
-    ("arch/od_vae_names.py", "_known", 0): partial(od_vae_fields, {"encoder_attention": "AttnBlock4D"}),
     ("autoencoder_spec.py", "VideoAutoencoderSpec._version", 0): partial(autoencoder, CONV, format=2, unheard_of=1),
     ("autoencoder_spec.py", "VideoAutoencoderSpec._wiring", 0): partial(autoencoder, SpatialUpsampleSpec(channels=4)),
     ("autoencoder_spec.py", "VideoAutoencoderSpec._wiring", 1): partial(autoencoder, CONV),
@@ -282,6 +289,11 @@ CALLS: dict[Site, Callable[[], object]] = {
         autoencoder, CONV, THREE, content=ContentSpec(stages={"image": CONV})
     ),
     ("autoencoder_spec.py", "VideoAutoencoderSpec._wiring", 3): partial(iv_vae_in_pieces, 3),
+    ("autoencoder_spec.py", "VideoAutoencoderSpec._check_renewal", 0): partial(renewed, "pieces"),
+    ("autoencoder_spec.py", "VideoAutoencoderSpec._check_renewal", 1): partial(renewed, "half_groups"),
+    ("autoencoder_spec.py", "VideoAutoencoderSpec._check_renewal", 2): partial(renewed, "clip_norm"),
+    ("autoencoder_spec.py", "VideoAutoencoderSpec._check_renewal", 3): partial(renewed, "whole_clip_norm"),
+    ("autoencoder_spec.py", "VideoAutoencoderSpec._check_renewal", 4): partial(renewed, "look_ahead"),
     ("autoencoder_spec.py", "VideoAutoencoderSpec._pass", 0): lambda: autoencoder(CONV, LOSING)._pass(5),
     ("arch/image_vae.py", "_compvis_fields", 0): partial(
         image_vae_fields, {"ddconfig": {"give_pre_end": True}, "embed_dim": 4}
@@ -290,11 +302,12 @@ CALLS: dict[Site, Callable[[], object]] = {
     ("arch/inflate.py", "_half", 0): lambda: one_half(
         iv_vae("z4_dim64").replace_at("encoder.conv_in", LoneFramesSpec(layers={"conv": FrameConv2dSpec(channels=128)}))
     ),
-    ("arch/tae.py", "tae", 0): partial(tae, "one"),
     ("arch/tae.py", "TAEFields._fit_each_other", 0): partial(tae, temporal_down=(4,)),
     ("arch/tae.py", "TAEFields._fit_each_other", 1): partial(tae, temporal_down=(0, 1)),
     ("arch/tae.py", "TAEFields._fit_each_other", 2): partial(tae, blocks=0),
-    ("arch/tae.py", "published_fields", 0): partial(tae_fields, {"attn_type": "linear"}),
+    ("arch/wan.py", "WanFields._fit_each_other", 0): partial(wan, multipliers=(1, 2)),
+    ("arch/wan.py", "scaling", 0): partial(wan_fields, {"latents_std": [1.0, 0.0]}),
+    ("arch/wan.py", "published_fields", 0): partial(wan_fields, {"is_residual": True}),
     ("gaussian.py", "PosteriorSpec.channels", 0): partial(autoencoder, FrameConv2dSpec(channels=5)),
     ("scaling.py", "Affine.check", 0): partial(autoencoder, CONV, latent=Affine(shift=(0.0, 0.0, 0.0))),
     ("scaling.py", "Affine.check", 1): partial(autoencoder, FrameConv2dSpec(channels=6), latent=Affine(scale=0.0)),
@@ -303,7 +316,6 @@ CALLS: dict[Site, Callable[[], object]] = {
     ("content.py", "ContentSpec.trace", 0): partial(ContentSpec(stages={"a": TemporalRepeatSpec()}).trace, Signal(3)),
     ("layers/content.py", "TimePositionsSpec.frames", 0): partial(TimePositionsSpec(length=4).frames, Signal(3), 5),
     ("layers/resample3d.py", "_ShrinkSpec.frames", 0): partial(Average3dSpec().frames, Signal(3, group=2), 1),
-    ("arch/reducio.py", "reducio", 0): partial(reducio, "ft8"),
     ("arch/reducio.py", "ReducioVAEFields._fit_each_other", 0): partial(reducio, fuse=(None, 1)),
     ("arch/reducio.py", "ReducioVAEFields._fit_each_other", 1): partial(reducio, time_halvings=6),
     ("arch/reducio.py", "ReducioVAEFields._fit_each_other", 2): partial(reducio, fuse=(None,) * 5 + (5,)),
@@ -311,8 +323,10 @@ CALLS: dict[Site, Callable[[], object]] = {
         reducio_fields, {**REDUCIO, "ddconfig": {**REDUCIO["ddconfig"], "fuse_type": "atn"}}
     ),
     (COMPOSE, "_agree_in_frames", 0): partial(parallel(a=RaggedSpec(), b=SILU).frames, Signal(4, group=2), 3),
+    ("layers/activation.py", "ClampSpec._ordered", 0): partial(ClampSpec, least=1.0),
     ("layers/latent.py", "PosteriorDrawSpec._ordered", 0): partial(PosteriorDrawSpec, limits=(3.0, -3.0)),
     ("layers/opaque.py", "OpaqueSpec.to_json", 0): opaque(nn.Conv3d(3, 3, 1), 3).to_json,
+    ("spec.py", "one_of", 0): partial(iv_vae, "z16_dim65"),
     ("spec.py", "Spec.to_json", 0): UnwritableSpec(call=_second_of_a_kind).to_json,
     ("spec.py", "Spec.replace_at", 0): partial(iv_vae().replace_at, "encoder.level9", SILU),
     ("spec.py", "Spec.replace_at", 1): partial(iv_vae().replace_at, "encoder.level0", "silu"),
@@ -340,6 +354,30 @@ def test_bad_spec_meets_its_raise_and_is_told_what_to_do(site: Site) -> None:
     assert any((file, line) in ran for line in lines), f"another error came first: {error}"
     assert "\n" not in str(error)
     assert REPAIR.search(error.message), f"says nothing of what is legal or what to do: {error.message}"
+
+
+UNKNOWN: tuple[Callable[[], object], ...] = (
+    partial(image_vae, "sd4"),
+    partial(renames, image_vae(), "ldm"),
+    partial(iv_vae, "z16_dim65"),
+    partial(open_sora_causal, "v1_3"),
+    partial(open_sora_fields, {"activation_fn": "gelu"}),
+    partial(od_vae, "v1_3"),
+    partial(od_vae, layout="outer_3d"),
+    partial(od_vae_fields, {"encoder_attention": "AttnBlock4D"}),
+    partial(tae, "one"),
+    partial(tae_fields, {"attn_type": "linear"}),
+    partial(wan, "2.2"),
+    partial(wan_names, wan(), "compvis"),
+    partial(reducio, "ft8"),
+)
+"""Names that an architecture does not know: of a variant, a layout, a naming, an option of the published code."""
+
+
+@pytest.mark.parametrize("call", UNKNOWN)
+def test_an_unknown_name_stands_beside_those_near_it(call: Callable[[], object]) -> None:
+    with pytest.raises(SpecError, match=r"^\w+( \w+)? '.*' is unknown; near it: \w"):
+        call()
 
 
 @pytest.mark.parametrize("site", sorted(WIRING), ids=lambda site: "-".join(map(str, site)))

@@ -40,8 +40,9 @@ class VideoAutoencoder(WholeClipAutoencoder):
         if last and not seen:
             raise StreamError("the stream ends without a frame; give at least one")
         full = self._group_end(state.position, x.shape[2])
-        if full != seen and not (last and self._ends_ragged):
-            raise StreamError(f"{seen} frames end inside {self._grouping(full - seen)}")
+        end = self._stretch_end(seen, full)
+        if end != seen and not (last and self._ends_ragged):
+            raise StreamError(f"{seen} frames end inside {self._grouping(end - seen)}")
         if self.spec.framing.piece:
             posterior = self.encode(x) if x.shape[2] else self._nothing(x)
             given = state.given + posterior.mean.shape[2]
@@ -49,14 +50,17 @@ class VideoAutoencoder(WholeClipAutoencoder):
         height, width = self.spec.filled_size(*x.shape[3:])
         fit = Fit(x.shape[2], *x.shape[3:])
         x = fill(x, x.shape[2] + full - seen, height, width) if x.shape[2] else x.new_empty(*x.shape[:3], height, width)
+        x = x.to(dtype_of(self.encoder, x.dtype))
         step = StreamStep(module_names(self), state.tensors, last=last, frames=fit.frames)
-        moments = self._run("encoder", x.to(dtype_of(self.encoder, x.dtype)), step)
+        moments = self._run("encoder", x, step)
         given = state.given + moments.shape[2]
         if self._ends_ragged:  # the frames of the latents that are ready: a layer may have held some back
             end = seen if last else self.spec.decoded_frames(given)
             fit = replace(fit, frames=end - self.spec.decoded_frames(state.given))
         after = replace(state, position=seen, given=given, ended=last, tensors=step.close())
-        return self.spec.posterior.posterior(moments, fit), after
+        content = self.spec.content if self.spec.stretch else None
+        images = None if content is None else x[:, :, content.images(x.shape[2])]
+        return self.spec.posterior.posterior(moments, fit, images), after
 
     @property
     def _ends_ragged(self) -> bool:
@@ -64,21 +68,28 @@ class VideoAutoencoder(WholeClipAutoencoder):
         return self.spec.framing.surplus == "end" or self.spec.framing.piece is not None
 
     def _group_end(self, position: int, frames: int) -> int:
-        """The frames of a stream that stands at `position`, after so many more, up to the end of the group or piece."""
+        """The frames of a stream that stands at `position`, after so many more, up to the end of the group."""
         seen, framing = position + frames, self.spec.framing
-        if framing.piece:
-            return -(-seen // framing.piece) * framing.piece
         if self._ends_ragged:
             return self.spec.filled_frames(seen) if seen else 0
         return seen if not position else position - frames // -framing.group * framing.group
 
+    def _stretch_end(self, seen: int, group_end: int) -> int:
+        """The frames of a stream up to where its chunk may end, which has seen so many."""
+        return -(-seen // self.spec.stretch) * self.spec.stretch if self.spec.stretch else group_end
+
+    @property
+    def _stretch_names(self) -> tuple[str, str]:
+        """What the frames are called that pass together, one and several."""
+        return ("piece", "pieces") if self.spec.framing.piece else ("stretch", "stretches")
+
     def _grouping(self, missing: int) -> str:
         """What is wrong with a chunk that ends too early."""
         framing = self.spec.framing
-        if framing.piece:
-            return (
-                f"a piece: give {missing} more, or fewer, or say last=True (the stream takes pieces of {framing.piece})"
-            )
+        if self.spec.stretch:
+            one, several = self._stretch_names
+            takes = f"the stream takes {several} of {self.spec.stretch}"
+            return f"a {one}: give {missing} more, or fewer, or say last=True ({takes})"
         if not self._ends_ragged:
             return f"a group: give {missing} more (after its first chunk, the stream takes groups of {framing.group})"
         return (
@@ -119,20 +130,20 @@ class VideoAutoencoder(WholeClipAutoencoder):
         if fit.frames != whole and not may:
             raise StreamError(f"only the {which} chunk may be cropped: it stands for {fit.frames} of {whole} frames")
         features = self._features(latents, content, z.shape[2])
-        if length := self.spec.piece_positions:
-            if seen % length and not last:
-                raise StreamError(f"{seen} latents end inside a piece of {length}; give whole pieces, or say last=True")
+        if (length := self.spec.stretch_positions) and seen % length and not last:
+            one, several = self._stretch_names
+            raise StreamError(f"{seen} latents end inside a {one} of {length}; give whole {several}, or say last=True")
+        if self.spec.framing.piece:
             video = self._decoded(z, fit, features) if z.shape[2] else self._no_frames(z, fit)
             return video, replace(state, position=seen, given=state.given + video.shape[2], ended=last)
-        step = StreamStep(module_names(self), state.tensors, last=last, frames=fit.frames, content=features)
-        video = self._run("decoder", z, step)
+        video, tensors = self._stretches(z, features, state.tensors, last=last, frames=fit.frames)
         given = state.given + video.shape[2]
         if self._ends_ragged:
             video = video[:, :, : video.shape[2] - (whole - fit.frames)]
         else:
             video = self.spec.framing.own(video, fit.frames)
         video = replace(fit, frames=video.shape[2]).crop(video)
-        return video, replace(state, position=seen, given=given, ended=last, tensors=step.close())
+        return video, replace(state, position=seen, given=given, ended=last, tensors=tensors)
 
     def _no_frames(self, z: Tensor, fit: Fit) -> Tensor:
         return z.new_empty(z.shape[0], self.spec.pixels.channels, 0, fit.height, fit.width)

@@ -18,9 +18,9 @@ from vvae.framing import Framing, Piece, legal_frames
 from vvae.gaussian import PosteriorSpec
 from vvae.layers.compose import limit_of
 from vvae.reach import Reach
-from vvae.scaling import Affine, LatentScaling
+from vvae.scaling import Affine, ClipNorm, LatentScaling
 from vvae.signal import Signal
-from vvae.spec import AnyLayer, Spec, at
+from vvae.spec import AnyLayer, LayerSpec, Spec, at
 
 if TYPE_CHECKING:
     from vvae.autoencoder import VideoAutoencoder
@@ -72,7 +72,30 @@ class VideoAutoencoderSpec(Spec):
             raise SpecError(
                 f"framing: pieces of {self.framing.piece} frames do not pass as they are; take a length that does"
             )
+        if self.content is not None and self.content.every is not None:
+            self._check_renewal(self.content.every)
         return self
+
+    def _check_renewal(self, every: int) -> None:
+        """SpecError unless the clip falls into stretches of `every` frames that a stream can take one by one."""
+        framing = self.framing
+        with at("content"):
+            if framing.piece:
+                told = f"pieces of {framing.piece} frames have an image each; give no `every`, or no pieces"
+                raise SpecError(f"renewed every {every} frames, but {told}")
+            if framing.lead or every % framing.group:
+                told = f"lead {framing.lead} and groups of {framing.group}; take no lead, and a multiple of the group"
+                raise SpecError(f"cannot be renewed every {every} frames of a clip of {told}")
+        if isinstance(self.latent, ClipNorm):
+            raise SpecError(
+                f"content renewed every {every} frames needs latents that a stream can scale; take affine", ("latent",)
+            )
+        if limit := self.stream_limit("decode"):
+            raise SpecError(f"its content is renewed every {every} frames, so the decoder must stream: {limit}")
+        for name, layer, read in (("encoder", self.encoder, self.pixels), ("decoder", self.decoder, self.latents)):
+            if layer.stream_limit(read) is None and _sees_later_groups(layer, read):
+                told = "while it waits for later frames; take layers that see no later group"
+                raise SpecError(f"the content is renewed every {every} frames, {told}", (name,))
 
     @property
     def pixels(self) -> Signal:
@@ -141,11 +164,23 @@ class VideoAutoencoderSpec(Spec):
         """Latent positions of a whole piece; None where a clip is one piece."""
         return self.framing.piece and self._piece(self.framing.piece).positions
 
+    @property
+    def stretch(self) -> int | None:
+        """Frames that pass together: those of a piece, or those of one content image; None: the whole clip does."""
+        return self.content.every if self.content is not None and self.content.every else self.framing.piece
+
+    @cached_property
+    def stretch_positions(self) -> int | None:
+        """The same in latent positions."""
+        return self.stretch and self._piece(self.stretch).positions
+
     def decoded_pieces(self, positions: int) -> tuple[tuple[int, int], ...]:
-        """For each piece of so many latent positions: how many it has, and how many frames it gives at most."""
+        """For each piece, or stretch of one, of so many latent positions: how many it has, and how many frames it gives
+        at most.
+        """
         if not positions:
             return ()
-        length, most = self.piece_positions or positions, self.framing.piece
+        length, most = self.stretch_positions or positions, self.stretch
         whole, rest = divmod(positions, length)
         lengths = (length,) * whole + ((rest,) if rest else ())
         given = {n: self.decoder.frames(self.latents, n) for n in set(lengths)}
@@ -198,7 +233,8 @@ class VideoAutoencoderSpec(Spec):
         """Who depends on whom in time for a clip of that many frames, from the spec alone.
 
         encode: rows latents, columns source frames. decode: rows frames that come back, columns latents. reconstruct:
-        rows frames that come back, columns source frames. A filled frame counts as the frame that it repeats.
+        rows frames that come back, columns source frames. A filled frame counts as the frame that it repeats. What
+        comes through a content image is not counted.
         """
         if direction not in ("encode", "decode", "reconstruct"):
             raise VideoError(f"direction {direction!r} is unknown; it is one of encode, decode, reconstruct")
@@ -218,11 +254,9 @@ class VideoAutoencoderSpec(Spec):
         return decoded if direction == "decode" else reach.then(encoded, decoded)
 
     def chunks(self, direction: Literal["encode", "decode"]) -> Signal:
-        """What the chunks of a stream consist of: lead and groups, or whole pieces where there are pieces."""
-        read, piece = (
-            (self.pixels, self.framing.piece) if direction == "encode" else (self.latents, self.piece_positions)
-        )
-        return read if piece is None else read.with_time(lead=0, group=piece)
+        """What the chunks of a stream consist of: lead and groups, or whole pieces, or stretches."""
+        read, length = (self.pixels, self.stretch) if direction == "encode" else (self.latents, self.stretch_positions)
+        return read if length is None else read.with_time(lead=0, group=length)
 
     def stream_limit(self, direction: Literal["encode", "decode"]) -> str | None:
         """The layer that prevents streaming and why; None: it streams, group by group or piece by piece."""
@@ -236,3 +270,9 @@ class VideoAutoencoderSpec(Spec):
         from vvae.summary import summarize
 
         return summarize(self, size)
+
+
+def _sees_later_groups(layer: LayerSpec, read: Signal) -> bool:
+    given, matrix = layer.trace(read), layer.reach(read, read.frames(2))
+    own, seen = (reach.group_numbers(n, s.lead, s.group) for n, s in zip(matrix.shape, (given, read), strict=True))
+    return reach.groups_around(matrix, own, seen)[1] > 0

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from vvae.context import WHOLE_CLIP
@@ -54,16 +54,24 @@ class ContentEncoder(Chain):
 class ContentSpec(Spec):
     """`stages` one after the other, the first of which reads the content image; each gives the feature of its name.
 
-    `frame`: which frame of a piece is its content image. A layer of the decoder reads a feature by its name, in
-    `trace` from `signal.content` and in `run` from `ctx.content`. Source: Reducio-VAE (the middle frame).
+    `frame`: which frame of a piece is its content image. With `every` the content is renewed: a piece falls into
+    stretches of so many frames, each with an image of its own, and the decoder goes on from stretch to stretch. A layer
+    of the decoder reads a feature by its name, in `trace` from `signal.content` and in `run` from `ctx.content`.
+    Source: Reducio-VAE (the middle frame of a piece).
     """
 
     stages: Layers = Field(min_length=1)
     frame: Literal["first", "middle", "last"] = "middle"
+    every: PositiveInt | None = None
 
     def index(self, frames: int) -> int:
         """Which frame of so many is the content image; the earlier one where two are in the middle."""
         return {"first": 0, "middle": (frames - 1) // 2, "last": frames - 1}[self.frame]
+
+    def images(self, frames: int) -> list[int]:
+        """Which frames of a piece of so many are content images: one, or one of each stretch."""
+        length = self.every or max(frames, 1)
+        return [start + self.index(min(length, frames - start)) for start in range(0, frames, length)]
 
     def trace(self, pixels: Signal) -> dict[str, Signal]:
         """The feature of each stage.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from importlib import import_module
-from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeAlias, get_args, get_origin
+from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeAlias, TypeVar, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -26,6 +26,9 @@ from vvae.errors import SpecError
 from vvae.reach import Reach, same_frame
 from vvae.signal import Signal
 
+L = TypeVar("L", bound="LayerSpec")
+T = TypeVar("T")
+
 
 def nearest(name: str, known: Mapping[str, Any]) -> str:
     """`name` beside the known names that look like it, for an error message."""
@@ -33,6 +36,28 @@ def nearest(name: str, known: Mapping[str, Any]) -> str:
         return f"{name!r} is unknown; there is none"
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or list(known)[:6]
     return f"{name!r} is unknown; near it: {', '.join(close)}"
+
+
+def one_of(what: str, name: str, known: Mapping[str, T]) -> T:
+    """What stands under `name` among the known.
+
+    Raises:
+        SpecError: nothing does; it says which names look like it.
+    """
+    if name not in known:
+        raise SpecError(f"{what} {nearest(str(name), known)}")
+    return known[name]
+
+
+def with_variant(
+    variant: str | None, variants: Mapping[str, Mapping[str, Any]], fields: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The fields of a variant (of none: nothing), overridden by `fields`.
+
+    Raises:
+        SpecError: an unknown variant.
+    """
+    return {**({} if variant is None else one_of("variant", variant, variants)), **fields}
 
 
 @contextmanager
@@ -99,6 +124,25 @@ class Spec(BaseModel):
         with at(name):
             new = child.replace_at(rest, layer, **fields) if rest else (layer or child).replace(**fields)
         return self._with_child(name, new)
+
+    def replace_each(self, kind: type[L], make: Callable[[L], LayerSpec]) -> Self:
+        """A copy in which every layer of the class `kind`, however deep, is what `make` gives for it.
+
+        >>> spec.replace_each(layers.SiLUSpec, lambda act: layers.ReLUSpec())  # doctest: +SKIP
+        """
+
+        def changed(name: str, part: Any) -> Any:
+            with at(name):
+                return make(part) if isinstance(part, kind) else part.replace_each(kind, make)
+
+        children, fields = self.children(), self._fields()
+        for owner, value in fields.items():
+            if owner in children:
+                fields[owner] = changed(owner, value)
+            elif isinstance(value, Mapping):
+                own = {name: changed(name, part) for name, part in value.items() if isinstance(part, LayerSpec)}
+                fields[owner] = {**value, **own}
+        return type(self)(**fields) if children else self
 
     def children(self) -> dict[str, Spec]:
         """The layers that this spec owns, and the parts that own some, by the name under which they stand in a path."""

@@ -151,8 +151,12 @@ def _state_bytes(model: VideoAutoencoder, direction: Direction, clip: Tensor | D
     signal = spec.chunks(direction)
     chunk = x.new_empty(*x.shape[:2], signal.frames(2), *x.shape[3:])
     with torch.no_grad():
-        step = model.encode_chunk if direction == "encode" else model.decode_chunk
-        return step(chunk)[1].bytes
+        if direction == "encode":
+            return model.encode_chunk(chunk)[1].bytes
+        images = clip.content if isinstance(clip, DiagonalGaussian) else None
+        if images is not None:
+            images = images[:, :, :1].repeat(1, 1, len(spec.decoded_pieces(chunk.shape[2])), 1, 1)
+        return model.decode_chunk(chunk, content=images)[1].bytes
 
 
 def _sight(spec: VideoAutoencoderSpec, direction: Direction) -> tuple[int | None, int | None]:

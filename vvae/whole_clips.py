@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vvae.autoencoder_spec import VideoAutoencoderSpec
-from vvae.context import Context, WholeClip, module_names
+from vvae.context import Context, Kept, StreamStep, WholeClip, module_names
 from vvae.errors import VideoError
 from vvae.framing import Fit, FramingRule, Piece, check_clip, cut_noise, fill
 from vvae.gaussian import DiagonalGaussian
@@ -99,8 +99,7 @@ class WholeClipAutoencoder(nn.Module):
             clip = fill(x[:, :, start : start + piece.taken], piece.filled, height, width)
             moments.append(self._run("encoder", clip, WholeClip(names=names, noise=own_noise, frames=piece.kept)))
             if self.spec.content is not None:
-                index = self.spec.content.index(piece.filled)
-                images.append(clip[:, :, index : index + 1])
+                images.append(clip[:, :, self.spec.content.images(piece.filled)])
             start += piece.taken
         content = torch.cat(images, 2) if images else None
         return self.spec.posterior.posterior(join_frames(*moments), fit, content)
@@ -160,6 +159,8 @@ class WholeClipAutoencoder(nn.Module):
 
     def _decoded(self, z: Tensor, fit: Fit, features: Mapping[str, Tensor]) -> Tensor:
         """The clip of latents piece by piece, cropped by its fit."""
+        if not self.spec.framing.piece and self.spec.stretch:
+            return fit.crop(self._stretches(z, features, {}, last=True, frames=fit.frames)[0])
         start, left = 0, fit.frames
         clips: list[Tensor] = []
         for number, (positions, most) in enumerate(self.spec.decoded_pieces(z.shape[2])):
@@ -171,6 +172,24 @@ class WholeClipAutoencoder(nn.Module):
                 clips.append(self.spec.framing.own(clip, kept))
             start, left = start + positions, left - kept
         return fit.crop(join_frames(*clips))
+
+    def _stretches(
+        self, z: Tensor, features: Mapping[str, Tensor], before: Mapping[str, Kept], *, last: bool, frames: int
+    ) -> tuple[Tensor, dict[str, Kept]]:
+        """The frames of latents as steps of a stream, a step for each content image, and what the last step leaves.
+
+        `before` is what the step before left; `frames` of what comes are the clip's own.
+        """
+        names, state, start, left = module_names(self), dict(before), 0, frames
+        clips: list[Tensor] = []
+        parts = (self.spec.decoded_pieces(z.shape[2]) if self.spec.stretch else ()) or ((z.shape[2], frames),)
+        for number, (positions, most) in enumerate(parts):
+            own = {name: feature[:, :, number : number + 1] for name, feature in features.items()}
+            ends, kept = last and number == len(parts) - 1, min(most, left)
+            step = StreamStep(names, state, last=ends, frames=kept, content=own)
+            clips.append(self._run("decoder", z[:, :, start : start + positions], step))
+            state, start, left = step.close(), start + positions, left - kept
+        return join_frames(*clips), state
 
     def _features(self, latents: Tensor | DiagonalGaussian, content: Content, positions: int) -> Mapping[str, Tensor]:
         """The features to decode with, for every piece of so many latent positions; none for None."""

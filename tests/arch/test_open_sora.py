@@ -122,7 +122,7 @@ def test_declared_dependency_is_measured(component: str, frames: int) -> None:
     check_dependency(small(component=component), frames)
 
 
-@pytest.mark.parametrize("frames", [17, 18])
+@pytest.mark.parametrize("frames", [17, pytest.param(18, marks=pytest.mark.thorough)])
 def test_declared_dependency_of_pieces_is_measured(frames: int) -> None:
     model = small(piece=17, at_once=4)
     check_dependency(model, frames)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tests import parity
 from tests.parity import Case
+from tests.tiling.by_hand import joined
 from vvae.arch.image_vae import image_vae
 from vvae.arch.image_vae import published_fields as image_published_fields
 from vvae.arch.image_vae import renames as image_renames
@@ -49,7 +50,6 @@ from vvae.published.table import Rename
 from vvae.signal import Signal
 from vvae.spec import LayerSpec
 from vvae.tiling import TimeTiles
-from vvae.tiling.blend import join_chunks
 
 Outputs = Mapping[str, Tensor]
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
@@ -307,7 +307,7 @@ def blended(case: Case, dtype: torch.dtype) -> Outputs:
     """Tiles of a clip joined by their mean."""
     size, shared = case.config["slice_len"], case.config["overlap_len"]
     rule = TimeTiles(window=size, overlap=shared, shared=shared, join="mean")
-    return {"output": join_chunks(case.input("slices", dtype).split(size, 2), rule)}
+    return {"output": joined(case.input("slices", dtype).split(size, 2), rule)}
 
 
 def stored_types(case: Case, dtype: torch.dtype) -> Outputs:

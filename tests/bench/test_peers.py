@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vvae.bench import peers
+from vvae import bench
+from vvae.bench import peer_memory, peers
 from vvae.bench.contest import peer_contest
 from vvae.bench.figures import MIB
 from vvae.bench.memory import Memory, Peak, beside_published
+from vvae.bench.peer_memory import PeerCase
 from vvae.bench.published import PEAK, PUBLISHED
 from vvae.errors import VvaeError
+from vvae.summary import Direction
 
 
 class Fake(nn.Module):
@@ -54,6 +57,42 @@ def test_latents_of_a_peer_have_the_shape_that_it_encodes_to() -> None:
     peer = peers.peer_of("diffusers:wan_2_1")
     for size in ((5, 16, 24), (17, 8, 8), (1, 32, 8)):
         assert peers.peer_runs(peer, size, torch.float32)["encode"]().shape == peer.latents(size)
+
+
+@pytest.mark.usefixtures("diffusers")
+@pytest.mark.parametrize("direction", ["encode", "decode"])
+def test_memory_of_a_peer_counts_what_goes_in_and_comes_out(
+    direction: Direction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = PeerCase(name="diffusers:wan_2_1", direction=direction, size=(5, 16, 24))
+    frames, latents = 3 * 5 * 16 * 24, 16 * 2 * 2 * 3
+    assert peer_memory.counted(case) >= 4 * (latents + (frames if direction == "encode" else 3 * latents // 16))
+    seen = []
+    monkeypatch.setattr(peer_memory, "pass_peer", lambda model, way, x: seen.append((way, x.numel())))
+    peer_memory.measure(case)
+    assert seen[1:] == [(direction, frames if direction == "encode" else latents)]
+    assert seen[0] < seen[1]
+
+
+@pytest.mark.usefixtures("diffusers")
+def test_a_spec_stands_beside_its_published_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    peak = Peak(bytes=3 * MIB, method="VmHWM")
+    monkeypatch.setattr(peer_memory, "alone", lambda *_: peak.model_dump_json())
+    size, parts = (5, 16, 24), ("speed", "memory")
+    plan = bench.Plan(
+        specs=("diffusers:wan_2_1",), sizes=(size,), memory_sizes=(size,), rounds=1, unit=False, parts=parts
+    )
+    found = bench.run(plan)
+    (theirs,) = found.specs
+    both = found.model_copy(update={"specs": (theirs.model_copy(update={"name": "wan_2.1"}), theirs)})
+    (table,) = (table for table in bench.tables(both) if table.title.startswith("wan_2.1 beside"))
+    rows = {row[0]: row for row in table.rows}
+    assert {"encode float32", "decode float32"} <= rows.keys()
+    for row in table.rows:
+        assert row[2:4] == row[6:8]
+        assert row[4:6] == ("-", "-")
+    assert rows["encode float32"][3] == "3"
+    assert not any("beside diffusers" in table.title for table in bench.tables(found))
 
 
 def test_unknown_or_absent_peer_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.models.tiny import tiny_model
 from tests.video.conftest import moving_picture
 from vvae.cli import main
-from vvae.memory import Steps
+from vvae.tiling import steps
 from vvae.video import ClipWriter
 from vvae.video.encode import encode_clip
 from vvae.video.selection import Selection
@@ -29,7 +29,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save(folder / "model.safetensors")
     tiny_model(seed=1).save(folder / "other.safetensors")
     (folder / "spec.json").write_text(model.spec.to_json())
-    encode_clip(model, Selection(folder / "clip.mp4"), folder / "z.safetensors", steps=Steps(2, 2))
+    encode_clip(model, Selection(folder / "clip.mp4"), folder / "z.safetensors", plan=steps(2, 2))
     return folder
 
 

@@ -15,6 +15,7 @@ from tests.cli.conftest import Run
 from tests.video.test_sound import singing
 from vvae.arch import od_vae, open_sora, reducio
 from vvae.video import read_clip
+from vvae.video.latents import Latents
 
 MODEL = ("--model", "model.safetensors")
 SMALL = {"groups": 2, "blocks": 1}
@@ -74,13 +75,50 @@ def test_models_in_pieces_give_the_same_both_ways(workplace: Path, run: Run, nam
     assert (figures["psnr_lead"], len(figures["psnr_per_position"])) == (None, spec.framing.piece)
 
 
-def test_a_model_that_does_not_stream_is_refused_before_anything_is_written(
-    workplace: Path, run: Run, capsys: pytest.CaptureFixture[str]
+def test_a_model_that_does_not_stream_takes_the_clip_whole(workplace: Path, run: Run) -> None:
+    model = od_vae("v1_2", width=4, **SMALL).build().eval()
+    model.save("whole.safetensors")
+    shared = ("--model", "whole.safetensors")
+    assert run("reconstruct", "clip.mp4", *shared, "--out", "r") == 0
+    assert run("encode", "clip.mp4", *shared) == 0
+    assert run("decode", "clip_latents.safetensors", *shared, "--out", "d.mkv") == 0
+    figures = json.loads((workplace / "r" / "figures.json").read_text())
+    assert figures["exact"]
+    assert figures["plan"]["encode"] == figures["plan"]["decode"] == {"groups": None, "clips": None, "tile": None}
+    with torch.inference_mode():
+        want = model.decode(model.encode(frames(workplace / "clip.mp4"))).clamp(-1, 1)
+    assert (frames(workplace / "d.mkv") - want).abs().max() <= 1.01 / 127.5  # rounded to bytes
+
+
+@pytest.mark.parametrize("model", ["whole.safetensors", "model.safetensors"])
+def test_a_clip_that_fits_on_no_exact_way_is_refused_before_anything_is_written(
+    workplace: Path, run: Run, capsys: pytest.CaptureFixture[str], model: str
 ) -> None:
     od_vae("v1_2", width=4, **SMALL).build().save("whole.safetensors")
-    assert run("reconstruct", "clip.mp4", "--model", "whole.safetensors", "--out", "r") == 2
-    assert "its norm is over the whole clip" in capsys.readouterr().err
+    assert run("reconstruct", "clip.mp4", "--model", model, "--memory", "300MiB", "--out", "r") == 2
+    refusal = capsys.readouterr().err
+    assert "no exact way needs less" in refusal
+    assert len(refusal.splitlines()) == 1
     assert not (workplace / "r").exists()
+    least = refusal.partition(" needs ")[2].partition(" ")[0]
+    assert run("reconstruct", "clip.mp4", "--model", model, "--memory", least, "--out", "r") == 0
+
+
+@pytest.mark.parametrize("memory", [(), ("--memory", "2GiB")])
+def test_every_output_records_its_plan(
+    workplace: Path, run: Run, capsys: pytest.CaptureFixture[str], memory: tuple[str, ...]
+) -> None:
+    assert run("encode", "clip.mp4", *MODEL, *memory, "--json") == 0
+    encoded = told(capsys)
+    assert run("decode", "clip_latents.safetensors", *MODEL, *memory, "--json") == 0
+    decoded = told(capsys)
+    info = Latents("clip_latents.safetensors").info
+    assert (encoded["exact"], decoded["exact"], info.exact) == (True, True, True)
+    assert encoded["plan"]["encode"] == json.loads(info.plan)
+    most = 4 if memory else 2  # 19 frames are 5 groups, but of a file any number may come
+    assert encoded["plan"]["encode"]["groups"] >= most
+    assert decoded["plan"]["decode"]["groups"] >= most
+    assert min(encoded["plan"]["needs"], decoded["plan"]["needs"]) > 2**28
 
 
 @pytest.mark.parametrize(

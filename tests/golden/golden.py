@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vvae.arch import image_vae, iv_vae, od_vae, od_vae_streaming, open_sora, open_sora_causal, reducio, tae
+from vvae.arch import image_vae, iv_vae, od_vae, od_vae_streaming, open_sora, open_sora_causal, reducio, tae, wan
 from vvae.arch.od_vae import Half
 from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.layers import ReLUSpec
@@ -147,6 +147,16 @@ MODELS: Mapping[str, Callable[[], VideoAutoencoderSpec]] = {
         content_resample_conv=False,
         positions=None,
         causal=True,
+    ),
+    "wan": lambda: wan(width=4, blocks=1, latent_channels=4, shift=(0.1, -0.2, 0.3, 0.0), scale=(1.0, 2.0, 0.5, 1.5)),
+    "wan_all_options": lambda: wan(
+        width=4,
+        decoder_width=6,
+        multipliers=(1, 2, 1),
+        temporal=(True, False),
+        blocks=2,
+        latent_channels=3,
+        clamp=False,
     ),
 }
 

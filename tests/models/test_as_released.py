@@ -41,6 +41,15 @@ SORA_CONFIG: dict[str, Any] = {
     "shift": [-0.10, 0.34, 0.27, 0.98],
     "scale": [3.85, 2.32, 2.33, 3.06],
 }
+WAN_CONFIG: dict[str, Any] = {
+    "_class_name": "AutoencoderKLWan",
+    "base_dim": 4,
+    "dim_mult": [1, 2],
+    "num_res_blocks": 1,
+    "temperal_downsample": [True],
+    "attn_scales": [],
+    "dropout": 0.0,
+}
 Tensors = Mapping[str, Tensor]
 
 
@@ -95,10 +104,16 @@ def in_a_diffusion_model(folder: Path, tensors: Tensors) -> None:
     torch.save({"state_dict": {**others, **whole}, "global_step": 470000}, folder / "sd.ckpt")
 
 
+def of_diffusers(folder: Path, tensors: Tensors) -> None:
+    checkpoint.write_file(folder / "diffusion_pytorch_model.safetensors", tensors, {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(WAN_CONFIG))
+
+
 def bare(folder: Path, tensors: Tensors) -> None:
     torch.save(dict(tensors), folder / "x.pth")
 
 
+WAN: dict[str, Any] = {"width": 4, "multipliers": (1, 2), "blocks": 1, "temporal": (True,)}
 FORMS = {
     "iv_vae": Form(arch.iv_vae(width=4, latent_channels=4), bare, choices={"variant": "z16_dim64"}),
     "image_vae": Form(
@@ -124,6 +139,8 @@ FORMS = {
         {"encoder.mid.block_1.temb_proj.weight": torch.rand(32, 8)},
         {"padding": "tail"},
     ),
+    "wan-folder": Form(arch.wan("2.1", **WAN), of_diffusers, "diffusers"),
+    "wan-authors": Form(arch.wan("2.1", **WAN), bare, "authors", choices={"variant": "2.1"}),
 }
 
 

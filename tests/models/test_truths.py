@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.models.tiny import tiny_model
-from vvae.arch import image_vae, iv_vae
+from vvae.arch import image_vae, iv_vae, wan
 from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.framing import Framing
 from vvae.layers import CausalConv3dSpec, ClipGroupNormSpec, FrameConv2dSpec, TemporalConvSpec, chain
@@ -42,6 +42,7 @@ TRUTHS = [
     (spec(decoder=AHEAD, piece=5), "pieces of 5, decoder looks 1 latent ahead"),
     (image_vae(widths=(32,), blocks=1), "every frame by itself"),
     (iv_vae(width=2, latent_channels=2, blocks=1), "group causal"),
+    (wan(width=2, latent_channels=2, blocks=1), "group causal"),
     (tiny_model().spec, "group causal"),
 ]
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from vvae.tiling import TilePlan, Tiles, TimeTiles, laid_out
+from vvae.tiling.blend import Chunks
+from vvae.tiling.layout import time_axis
+from vvae.tiling.rules import Direction
+from vvae.tiling.tiles import Run as TiledRun
 
 Run = Callable[[Tensor], Tensor]
 
@@ -95,3 +101,24 @@ def mean_of_slices(run: Run, z: Tensor, window: int, overlap: int, group: int) -
             total[:, :, k * stride * group + frame] += part[:, :, frame]
             count[k * stride * group + frame] += 1
     return total / count[:, None, None]
+
+
+def planned(rule: Tiles, x: Tensor, direction: Direction, cell: int, group: int = 1, lead: int = 0) -> TilePlan:
+    """The plan for the functions above; they drop what is left over of a cell or a group."""
+    if direction == "encode":
+        in_time, in_space = (lambda n: lead + (n - lead) // group), (lambda n: n // cell)
+    else:
+        in_time, in_space = (lambda n: lead + (n - lead) * group), (lambda n: n * cell)
+    return laid_out(rule, (x.shape[2], x.shape[3], x.shape[4]), (in_time, in_space, in_space))
+
+
+def in_place(run: Run) -> TiledRun:
+    """A function that does not ask where a tile stands."""
+    return lambda tile, place: run(tile)
+
+
+def joined(chunks: Sequence[Tensor], rule: TimeTiles) -> Tensor:
+    """Chunks of equal length as one clip."""
+    frames = (len(chunks) - 1) * (rule.window - rule.overlap) + rule.window
+    joint = Chunks(time_axis(rule, frames, lambda n: n))
+    return torch.cat([joint.add(chunk) for chunk in chunks], 2)

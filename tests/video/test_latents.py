@@ -19,8 +19,8 @@ from tests.models.tiny import tiny_model
 from tests.video.conftest import moving_picture
 from vvae import CheckpointError, VideoError, checkpoint
 from vvae.autoencoder import VideoAutoencoder
-from vvae.memory import Steps
 from vvae.state import weights_digest
+from vvae.tiling import Plan, steps
 from vvae.video import ClipWriter, read_clip, read_timed
 from vvae.video.decode import decode_clip
 from vvae.video.encode import encode_clip
@@ -37,38 +37,39 @@ def model() -> VideoAutoencoder:
     return tiny_model()
 
 
-def reconstructed(model: VideoAutoencoder, clip: Selection, steps: Steps) -> torch.Tensor:
+def reconstructed(model: VideoAutoencoder, clip: Selection, plan: Plan) -> torch.Tensor:
     with torch.inference_mode():
-        return torch.cat([result for _, result, _ in paired(model, clip.shown(), steps)], dim=2)
+        return torch.cat([result for _, result, _ in paired(model, clip.shown(), plan)], dim=2)
 
 
-def frames_of(model: VideoAutoencoder, latents: Path, steps: Steps) -> torch.Tensor:
+def frames_of(model: VideoAutoencoder, latents: Path, plan: Plan) -> torch.Tensor:
     with torch.inference_mode():
         held = Latents(latents)
-        return torch.cat(list(decoded(model, held.posteriors(steps.decode), steps.decode)), dim=2)
+        groups = plan.way("decode").groups
+        return torch.cat(list(decoded(model, held.posteriors(groups), groups)), dim=2)
 
 
 PARTS: list[dict[str, Any]] = [{}, {"start": 3, "frames": 14, "size": 35}, {"frames": 1}, {"frames": 9, "size": 24}]
 
 
-@pytest.mark.parametrize("steps", [Steps(2, 2), Steps(1, 3), Steps(16, 1)], ids=str)
+@pytest.mark.parametrize("plan", [steps(2, 2), steps(1, 3), steps(16, 1)], ids=str)
 @pytest.mark.parametrize("part", PARTS, ids=str)
 def test_decoding_the_latents_is_the_reconstruction(
-    model: VideoAutoencoder, make_clip: MakeClip, tmp_path: Path, part: dict[str, Any], steps: Steps
+    model: VideoAutoencoder, make_clip: MakeClip, tmp_path: Path, part: dict[str, Any], plan: Plan
 ) -> None:
     clip = Selection(make_clip(19, 45, 70, "clip.mkv"), **part)
-    encode_clip(model, clip, tmp_path / "z.safetensors", steps=steps)
-    want = reconstructed(model, clip, steps)
-    assert torch.equal(frames_of(model, tmp_path / "z.safetensors", steps), want)
+    encode_clip(model, clip, tmp_path / "z.safetensors", plan=plan)
+    want = reconstructed(model, clip, plan)
+    assert torch.equal(frames_of(model, tmp_path / "z.safetensors", plan), want)
     assert want.shape[2:] == (min(19 - clip.start, clip.frames or 19), *clip.pixels)
     assert not (tmp_path / "z.safetensors.part").exists()
 
 
-@pytest.mark.parametrize("steps", [Steps(1, 1), Steps(3, 1), Steps(1, 16)], ids=str)
-def test_the_length_of_steps_changes_no_frame(model: VideoAutoencoder, make_clip: MakeClip, steps: Steps) -> None:
+@pytest.mark.parametrize("plan", [steps(1, 1), steps(3, 1), steps(1, 16)], ids=str)
+def test_the_length_of_steps_changes_no_frame(model: VideoAutoencoder, make_clip: MakeClip, plan: Plan) -> None:
     clip, model = Selection(make_clip(19, 45, 70, "clip.mkv")), model.double()
-    want = reconstructed(model, clip, Steps(2, 2))
-    assert (reconstructed(model, clip, steps) - want).abs().max() <= 1e-6 * want.abs().max()
+    want = reconstructed(model, clip, steps(2, 2))
+    assert (reconstructed(model, clip, plan) - want).abs().max() <= 1e-6 * want.abs().max()
 
 
 def test_the_clip_of_the_latents_is_that_of_the_reconstruction(
@@ -78,7 +79,7 @@ def test_the_clip_of_the_latents_is_that_of_the_reconstruction(
     encode_clip(model, clip, tmp_path / "z.safetensors")
     decode_clip(model, Latents(tmp_path / "z.safetensors"), tmp_path / "z.mkv")
     found = torch.cat(list(read_clip(tmp_path / "z.mkv")), dim=2)
-    want = reconstructed(model, clip, Steps(2, 2)).add(1).mul(127.5).round()
+    want = reconstructed(model, clip, steps(2, 2)).add(1).mul(127.5).round()
     assert torch.equal(found.add(1).mul(127.5).round(), want)
 
 
@@ -121,7 +122,7 @@ def test_normalised_latents_are_restored(make_clip: MakeClip, tmp_path: Path) ->
     tensors = {**tensors, "mean": model.scaling.normalize(tensors["mean"])}
     checked = {**metadata, "normalised": "true", "vvae.sha256": checkpoint.digest(tensors)}
     checkpoint.write_file(tmp_path / "n.safetensors", tensors, checked)
-    plain, normal = (frames_of(model, tmp_path / f"{name}.safetensors", Steps(2, 2)) for name in "zn")
+    plain, normal = (frames_of(model, tmp_path / f"{name}.safetensors", steps(2, 2)) for name in "zn")
     torch.testing.assert_close(normal, plain, rtol=0, atol=1e-5)
 
 
@@ -129,7 +130,7 @@ def test_normalised_latents_are_restored(make_clip: MakeClip, tmp_path: Path) ->
 
 
 def encoded_once(model: VideoAutoencoder, clip: Selection, file: Path) -> bytes:
-    encode_clip(model, clip, file, steps=Steps(1, 1))
+    encode_clip(model, clip, file, plan=steps(1, 1))
     return file.read_bytes()
 
 
@@ -146,10 +147,10 @@ def test_an_interrupted_encode_goes_on_to_the_same_bytes(
     clip, file = Selection(make_clip(23, 32, 48), start=1), tmp_path / "z.safetensors"
     want = encoded_once(model, clip, tmp_path / "whole.safetensors")
     with pytest.raises(KeyboardInterrupt, match=rf"z\.safetensors\.part holds {at} frames"):
-        encode_clip(model, clip, file, steps=Steps(1, 1), progress=stop, save_every=save_every)
+        encode_clip(model, clip, file, plan=steps(1, 1), progress=stop, save_every=save_every)
     assert not file.exists()
     seen: list[int] = []
-    done = encode_clip(model, clip, file, steps=Steps(1, 1), progress=lambda at, _: seen.append(at))
+    done = encode_clip(model, clip, file, plan=steps(1, 1), progress=lambda at, _: seen.append(at))
     assert done["resumed_at"] == at
     assert all(frame > at for frame in seen)
     assert file.read_bytes() == want
@@ -174,10 +175,10 @@ def test_an_encode_that_dies_in_any_write_goes_on_to_the_same_bytes(
     monkeypatch.setattr(checkpoint, "write_file", dying)
     if write <= 11:
         with pytest.raises(MemoryError):
-            encode_clip(model, clip, file, steps=Steps(1, 1), save_every=0)
+            encode_clip(model, clip, file, plan=steps(1, 1), save_every=0)
         assert not file.exists()
     monkeypatch.undo()
-    encode_clip(model, clip, file, steps=Steps(1, 1), save_every=0)
+    encode_clip(model, clip, file, plan=steps(1, 1), save_every=0)
     assert file.read_bytes() == want
 
 
@@ -186,16 +187,16 @@ def test_a_killed_encode_goes_on_to_the_same_bytes(make_clip: MakeClip, tmp_path
     want = encoded_once(tiny_model(), Selection(clip), tmp_path / "whole.safetensors")
     program = (
         "import os, signal, sys; from pathlib import Path; from tests.models.tiny import tiny_model\n"
-        "from vvae.memory import Steps; from vvae.video.encode import encode_clip\n"
+        "from vvae.tiling import steps; from vvae.video.encode import encode_clip\n"
         "from vvae.video.selection import Selection\n"
         "kill = lambda done, _: done >= 9 and os.kill(os.getpid(), signal.SIGKILL)\n"
-        "encode_clip(tiny_model(), Selection(Path(sys.argv[1])), sys.argv[2], steps=Steps(1, 1), progress=kill, "
+        "encode_clip(tiny_model(), Selection(Path(sys.argv[1])), sys.argv[2], plan=steps(1, 1), progress=kill, "
         "save_every=0)"
     )
     home = Path(__file__).parents[2]
     ended = subprocess.run([sys.executable, "-c", program, str(clip), str(file)], cwd=home, capture_output=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
-    assert encode_clip(tiny_model(), Selection(clip), file, steps=Steps(1, 1))["resumed_at"] == 9
+    assert encode_clip(tiny_model(), Selection(clip), file, plan=steps(1, 1))["resumed_at"] == 9
     assert file.read_bytes() == want
 
 
@@ -213,7 +214,7 @@ def interrupt(model: VideoAutoencoder, clip: Selection, file: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        encode_clip(model, clip, file, steps=Steps(1, 1), progress=stop)
+        encode_clip(model, clip, file, plan=steps(1, 1), progress=stop)
 
 
 OTHERS: dict[str, Callable[[Path, Path], tuple[VideoAutoencoder, Selection]]] = {
@@ -235,7 +236,7 @@ def test_another_call_is_refused_by_what_differs_and_leaves_the_folder(
     part = tmp_path / "z.safetensors.part"
     before = {path.name: path.read_bytes() for path in part.iterdir()}
     with pytest.raises(VideoError, match=rf"another call \([a-z, ]*\b{different}\b[a-z, ]* differ\)"):
-        encode_clip(*OTHERS[different](clip, other), file, steps=Steps(1, 1))
+        encode_clip(*OTHERS[different](clip, other), file, plan=steps(1, 1))
     assert {path.name: path.read_bytes() for path in part.iterdir()} == before
 
 

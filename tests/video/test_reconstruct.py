@@ -13,7 +13,7 @@ from tests.models.tiny import Identity
 from vvae.autoencoder import VideoAutoencoder
 from vvae.context import StreamState
 from vvae.errors import VideoError
-from vvae.memory import Steps
+from vvae.tiling import steps
 from vvae.video import ClipWriter, probe, reconstruct_clip
 from vvae.video.reconstruct import paired
 from vvae.video.selection import Selection
@@ -108,7 +108,7 @@ def test_sources_are_read_only_as_far_as_the_stream_asks(
             given += 1
             yield one
 
-    for done, (source, result, time) in enumerate(paired(identity, shown(), Steps(groups, groups)), start=1):
+    for done, (source, result, time) in enumerate(paired(identity, shown(), steps(groups, groups)), start=1):
         assert torch.equal(source, result)
         assert time is None
         assert given <= done + 2 * (1 + 4 * groups)
@@ -117,8 +117,8 @@ def test_sources_are_read_only_as_far_as_the_stream_asks(
 
 def test_start_leaves_out_the_first_frames(identity: Any, make_clip: MakeClip, tmp_path: Path) -> None:
     clip = make_clip(11)
-    whole = [source for source, _, _ in paired(identity, Selection(clip).shown(), Steps(2, 2))]
-    later = [source for source, _, _ in paired(identity, Selection(clip, start=4, frames=3).shown(), Steps(2, 2))]
+    whole = [source for source, _, _ in paired(identity, Selection(clip).shown(), steps(2, 2))]
+    later = [source for source, _, _ in paired(identity, Selection(clip, start=4, frames=3).shown(), steps(2, 2))]
     assert torch.equal(torch.cat(later), torch.cat(whole[4:7]))
     assert reconstruct_clip(identity, Selection(clip, start=4), tmp_path / "out")["frames"] == 7
 

@@ -6,5 +6,16 @@ from vvae.arch.od_vae import od_vae, od_vae_streaming
 from vvae.arch.open_sora import open_sora, open_sora_causal
 from vvae.arch.reducio import reducio
 from vvae.arch.tae import tae
+from vvae.arch.wan import wan
 
-__all__ = ["image_vae", "iv_vae", "od_vae", "od_vae_streaming", "open_sora", "open_sora_causal", "reducio", "tae"]
+__all__ = [
+    "image_vae",
+    "iv_vae",
+    "od_vae",
+    "od_vae_streaming",
+    "open_sora",
+    "open_sora_causal",
+    "reducio",
+    "tae",
+    "wan",
+]

@@ -27,7 +27,7 @@ from vvae.layers.norm import FrameGroupNormSpec
 from vvae.layers.space import SpatialAverageSpec, SpatialDownsampleSpec, SpatialRepeatSpec, SpatialUpsampleSpec
 from vvae.published.table import Rename
 from vvae.scaling import Affine
-from vvae.spec import AnyLayer, LayerSpec, Spec, nearest
+from vvae.spec import AnyLayer, LayerSpec, Spec, one_of, with_variant
 from vvae.tiling.rules import Tiles, TilingRule, overlapping
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -135,9 +135,7 @@ def image_vae(variant: str | None = None, **fields: Any) -> VideoAutoencoderSpec
     Raises:
         SpecError: an unknown variant or field, values that do not fit each other.
     """
-    if variant is not None and variant not in VARIANTS:
-        raise SpecError(f"variant {nearest(str(variant), VARIANTS)}")
-    given = ImageVAEFields(**{**(VARIANTS[variant] if variant else {}), **fields})
+    given = ImageVAEFields(**with_variant(variant, VARIANTS, fields))
     return VideoAutoencoderSpec(
         name=given.name or f"image_vae_{variant or f'z{given.latent_channels}_dim{given.widths[0]}'}",
         encoder=ChainSpec(layers=_encoder(given)),
@@ -210,7 +208,7 @@ def _diffusers(config: Mapping[str, Any]) -> dict[str, Any]:
         "widths": tuple(config.get("block_out_channels", (64,))),
         "blocks": config.get("layers_per_block", 1),
         "groups": config.get("norm_num_groups", 32),
-        "act": _known("activation", config.get("act_fn", "silu"), ACTIVATIONS),
+        "act": one_of("activation", config.get("act_fn", "silu"), ACTIVATIONS),
         "latent_channels": config.get("latent_channels", 4),
         "scale": config.get("scaling_factor", 0.18215),
         "shift": config.get("shift_factor") or 0.0,
@@ -226,7 +224,7 @@ def _compvis_fields(config: Mapping[str, Any], embed_dim: int) -> dict[str, Any]
         if config.get(option, usual) != usual:
             raise SpecError(f"{option} {config[option]} is in no release; it must be {usual}")
     levels, sides = len(config["ch_mult"]), config["attn_resolutions"]
-    attends = _known("attn_type", config.get("attn_type", "vanilla"), ATTENTIONS)
+    attends = one_of("attn_type", config.get("attn_type", "vanilla"), ATTENTIONS)
     coarsest = config["resolution"] >> (levels - 1)
     return {
         "channels": config["in_channels"],
@@ -242,12 +240,6 @@ def _compvis_fields(config: Mapping[str, Any], embed_dim: int) -> dict[str, Any]
         "resample_conv": config.get("resamp_with_conv", True),
         "tanh_out": config.get("tanh_out", False),
     }
-
-
-def _known(what: str, name: str, known: Mapping[str, Any]) -> Any:
-    if name not in known:
-        raise SpecError(f"{what} {nearest(name, known)}")
-    return known[name]
 
 
 # --------------------------------------------------------------------------- published names
@@ -322,7 +314,7 @@ def renames(spec: VideoAutoencoderSpec, naming: str = "diffusers") -> tuple[Rena
     Raises:
         SpecError: an unknown naming.
     """
-    names: Naming = _known("naming", naming, NAMINGS)
+    names = one_of("naming", naming, NAMINGS)
     levels = sum(name.startswith("level") for name in spec.encoder.children())
     return (
         *_part_names("encoder", names.down, range(levels), names),

@@ -35,7 +35,7 @@ from vvae.layers.space import ChannelInterleaveSpec, SpatialDownsampleSpec, Spat
 from vvae.layers.time import TemporalDownsampleSpec, TemporalRepeatSpec, TemporalSubsampleSpec, TemporalUpsampleSpec
 from vvae.published.table import Rename
 from vvae.scaling import Affine
-from vvae.spec import LayerSpec, Spec, nearest
+from vvae.spec import LayerSpec, Spec, with_variant
 
 Grouping: TypeAlias = Literal["derived", "published"]
 
@@ -140,9 +140,7 @@ def iv_vae(variant: str | None = None, **fields: Any) -> VideoAutoencoderSpec:
     Raises:
         SpecError: an unknown variant or field, values that do not fit each other.
     """
-    if variant is not None and variant not in VARIANTS:
-        raise SpecError(f"variant {nearest(str(variant), VARIANTS)}")
-    given = IVVAEFields(**{**(VARIANTS[variant] if variant else {}), **fields})
+    given = IVVAEFields(**with_variant(variant, VARIANTS, fields))
     widths, z = [given.width * m for m in given.multipliers], given.latent_channels
     published = given.grouping == "published"
     lone = published and not any(given.temporal)  # the published decoder then takes every latent for a lone frame

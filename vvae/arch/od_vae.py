@@ -39,7 +39,7 @@ from vvae.layers.space import SpatialDownsampleSpec, SpatialUpsampleSpec
 from vvae.layers.time import LinearTemporalUpsampleSpec
 from vvae.published.legacy.od_vae import PaddedTemporalDownsampleSpec
 from vvae.scaling import Affine
-from vvae.spec import LayerSpec, Spec, nearest
+from vvae.spec import LayerSpec, Spec, one_of, with_variant
 from vvae.tiling.rules import Tiles, TilingRule, TimeTiles, overlapping
 
 Convolution: TypeAlias = Literal["2d", "3d"]
@@ -227,16 +227,12 @@ od_vae_streaming.variants = VARIANTS  # type: ignore[attr-defined]
 
 
 def _given(variant: str | None, layout: Layout | None, fields: Mapping[str, Any]) -> ODVAEFields:
-    if variant is not None and variant not in VARIANTS:
-        raise SpecError(f"variant {nearest(str(variant), VARIANTS)}")
-    given = ODVAEFields(**{**(VARIANTS[variant] if variant else {}), **fields})
+    given = ODVAEFields(**with_variant(variant, VARIANTS, fields))
     if layout is None:
         return given
-    if layout not in LAYOUTS:
-        raise SpecError(f"layout {nearest(str(layout), LAYOUTS)}")
+    first, last = one_of("layout", layout, LAYOUTS)
     levels = len(given.multipliers)
-    shallow, deep = ((outer,) * (levels - 2) + ("3d",) * min(levels, 2) for outer in LAYOUTS[layout])
-    first, last = LAYOUTS[layout]
+    shallow, deep = ((outer,) * (levels - 2) + ("3d",) * min(levels, 2) for outer in (first, last))
     return given.replace(
         encoder=given.encoder.replace(convs=shallow, conv_in=first),
         decoder=given.decoder.replace(convs=deep, conv_out=last),

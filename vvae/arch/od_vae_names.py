@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from vvae.arch.od_vae import Attention, Convolution, Half, Time
 from vvae.autoencoder_spec import VideoAutoencoderSpec
@@ -18,7 +18,9 @@ from vvae.layers.conv import FrameConv2dSpec
 from vvae.layers.mix import LearnedMixSpec
 from vvae.layers.space import SpatialDownsampleSpec, SpatialUpsampleSpec
 from vvae.published.table import Rename
-from vvae.spec import Spec, nearest
+from vvae.spec import Spec, one_of
+
+T = TypeVar("T")
 
 Side = Literal["encoder", "decoder"]
 
@@ -149,11 +151,8 @@ def _attended(given: Mapping[str, Any], side: Side, space: Sequence[Convolution 
     return tuple(sorted(found))
 
 
-def _known(what: str, name: str, known: Mapping[str, Any]) -> Any:
-    plain = name.removesuffix("_GC")  # the same, with activation checkpointing
-    if plain not in known:
-        raise SpecError(f"{what} {nearest(name, known)}")
-    return known[plain]
+def _known(what: str, name: str, known: Mapping[str, T]) -> T:
+    return one_of(what, name.removesuffix("_GC"), known)  # the same, with activation checkpointing
 
 
 # --------------------------------------------------------------------------- names

@@ -35,7 +35,8 @@ from vvae.layers.norm import ClipGroupNormSpec, FrameGroupNormSpec
 from vvae.layers.time import ChannelToTimeSpec
 from vvae.published.table import Rename
 from vvae.scaling import Affine
-from vvae.spec import AnyLayer, LayerSpec, Spec, nearest
+from vvae.spec import AnyLayer, LayerSpec, Spec, one_of, with_variant
+from vvae.tiling.rules import Tiles, TilingRule
 
 Component: TypeAlias = Literal["pipeline", "spatial", "temporal"]
 Numbers: TypeAlias = float | tuple[float, ...]
@@ -154,9 +155,7 @@ open_sora_causal.variants = VARIANTS  # type: ignore[attr-defined]
 
 
 def _given(variant: str | None, fields: Mapping[str, Any]) -> OpenSoraFields:
-    if variant is not None and variant not in VARIANTS:
-        raise SpecError(f"variant {nearest(str(variant), VARIANTS)}")
-    return OpenSoraFields(**{**(VARIANTS[variant] if variant else {}), **fields})
+    return OpenSoraFields(**with_variant(variant, VARIANTS, fields))
 
 
 def _spec(given: OpenSoraFields, norm: LayerSpec, name: str) -> VideoAutoencoderSpec:
@@ -308,9 +307,7 @@ def _image_fields(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _temporal_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    act = config["activation_fn"]
-    if act not in ACTIVATIONS:
-        raise SpecError(f"activation {nearest(act, ACTIVATIONS)}")
+    act = one_of("activation", config["activation_fn"], ACTIVATIONS)
     return {
         "component": "temporal",
         "spatial": {"latent_channels": config["in_out_channels"]},
@@ -319,7 +316,7 @@ def _temporal_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         "blocks": config["num_res_blocks"],
         "temporal": tuple(config["temporal_downsample"]),
         "groups": config["num_groups"],
-        "act": ACTIVATIONS[act],
+        "act": act,
         "latent_channels": config["embed_dim"],
         "inner_channels": config["latent_embed_dim"],
     }
@@ -406,3 +403,13 @@ def _pointwise(published: str, own: str) -> Iterator[Rename]:
     """A convolution of kernel 1: over clips in the published code, per frame here."""
     yield Rename(f"{published}weight", f"{own}weight", "view", shape=(0, 0, 1, 1, 1))
     yield Rename(f"{published}bias", f"{own}bias")
+
+
+# --------------------------------------------------------------------------- clips that are too long for the release
+
+_AS_IT_IS = Tiles(above=(None, None, None))
+
+TILING: Mapping[str, TilingRule] = MappingProxyType({"v1_2": TilingRule(encode=_AS_IT_IS, decode=_AS_IT_IS)})
+"""The release cuts clips into the pieces that the spec has already, and frames not at all: its rule adds nothing."""
+
+open_sora.tiling = TILING  # type: ignore[attr-defined]

@@ -40,7 +40,7 @@ from vvae.published.legacy.fusion import (
 )
 from vvae.published.legacy.reducio import EarlyDownsample3dSpec, SkipFramesSpec
 from vvae.scaling import ClipNorm
-from vvae.spec import LayerSpec, Spec, nearest
+from vvae.spec import LayerSpec, Spec, with_variant
 from vvae.tiling.rules import ContentTiles, Tiles, TilingRule, extended
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"ft4": {}, "ft2": {"time_halvings": 1}})
@@ -164,9 +164,7 @@ def reducio(variant: str | None = None, **fields: Any) -> VideoAutoencoderSpec:
     Raises:
         SpecError: an unknown variant or field, values that do not fit each other.
     """
-    if variant is not None and variant not in VARIANTS:
-        raise SpecError(f"variant {nearest(str(variant), VARIANTS)}")
-    given = ReducioVAEFields(**{**(VARIANTS[variant] if variant else {}), **fields})
+    given = ReducioVAEFields(**with_variant(variant, VARIANTS, fields))
     decoder = ChainSpec(layers=_decoder(given))
     # without a table of positions nothing binds the length of a clip
     piece = None if given.positions is None else given.frames

@@ -28,7 +28,7 @@ from vvae.layers.ragged_time import TemporalConvUpsampleSpec
 from vvae.layers.space import SpatialDownsampleSpec, SpatialUpsampleSpec
 from vvae.published.table import Rename
 from vvae.scaling import Affine
-from vvae.spec import LayerSpec, Spec, nearest
+from vvae.spec import LayerSpec, Spec, one_of, with_variant
 from vvae.tiling.rules import Tiles, TilingRule, TimeTiles
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -145,9 +145,7 @@ def tae(variant: str | None = None, **fields: Any) -> VideoAutoencoderSpec:
     Raises:
         SpecError: an unknown variant or field, values that do not fit each other.
     """
-    if variant is not None and variant not in VARIANTS:
-        raise SpecError(f"variant {nearest(str(variant), VARIANTS)}")
-    given = TAEFields(**{**(VARIANTS[variant] if variant else {}), **fields})
+    given = TAEFields(**with_variant(variant, VARIANTS, fields))
     return VideoAutoencoderSpec(
         name=given.name or f"tae_{variant or f'z{given.latent_channels}_dim{given.widths[0]}'}",
         encoder=ChainSpec(layers=_encoder(given)),
@@ -212,9 +210,7 @@ def published_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SpecError: a kind of attention that the code does not have.
     """
-    kind = config.get("attn_type", "vanilla")
-    if kind not in ATTENTIONS:
-        raise SpecError(f"attn_type {nearest(kind, ATTENTIONS)}")
+    attends = one_of("attn_type", config.get("attn_type", "vanilla"), ATTENTIONS)
     levels, sides = len(config["ch_mult"]), config["attn_resolutions"]
     coarsest = config["resolution"] >> (levels - 1)
     return {
@@ -227,7 +223,7 @@ def published_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         "shift": config["shift_factor"],
         "temporal_down": tuple(config["temporal_downsample_level"]),
         "temporal_up": tuple(config["temporal_upsample_level"]),
-        "temporal_attention": ATTENTIONS[kind],
+        "temporal_attention": attends,
         "encoder_attention": tuple(i for i in range(levels) if config["resolution"] >> i in sides),
         # the decoder doubles what the halving has rounded down
         "decoder_attention": tuple(i for i in range(levels) if coarsest << (levels - 1 - i) in sides),

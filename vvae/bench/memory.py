@@ -21,6 +21,9 @@ from vvae.bench.work import Size, random_model, ways, work
 from vvae.cost import peak_bytes
 from vvae.errors import VvaeError
 from vvae.summary import Direction
+from vvae.tiling.budget import resident
+from vvae.tiling.need import Asked, cost
+from vvae.tiling.way import Way
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**16), "MALLOC_ARENA_MAX": "1", "THP_MEM_ALLOC_ENABLE": "0"}
 """What is dropped goes back to the system at once, and pages are small, so that a peak is that of living tensors."""
@@ -30,7 +33,7 @@ STATES, SPARE = 2, 200 * MIB
 GROWTH = 1.05
 """What a stream of more frames may take, times that of fewer."""
 
-_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_RESET = Path("/proc/self/clear_refs")
 
 
 class Peak(Figure):
@@ -63,27 +66,22 @@ class Memory(Figure):
 def peak_above(run: Callable[[], object]) -> Peak:
     """The most resident memory while `run` runs, above what is resident before."""
     gc.collect()
-    if _forget_peak():
-        before = _resident("VmRSS")
+    if forget_peak():
+        before = resident() or 0
         run()
-        return Peak(bytes=_resident("VmHWM") - before, method="VmHWM")
+        return Peak(bytes=(resident("VmHWM") or 0) - before, method="VmHWM")
     before = _highest()
     run()
     return Peak(bytes=_highest() - before, method="ru_maxrss")
 
 
-def _forget_peak() -> bool:
+def forget_peak() -> bool:
     """Starts the kernel's record of the peak anew, where the kernel can."""
     try:
         _RESET.write_text("5")
     except OSError:
         return False
     return True
-
-
-def _resident(name: str) -> int:
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) * 1024
 
 
 def _highest() -> int:
@@ -124,6 +122,12 @@ def counted(spec: VideoAutoencoderSpec, direction: Direction, stream: bool, size
     """Bytes that live at once, without running anything."""
     model = random_model(spec, device="meta")
     return peak_bytes(lambda: _exhaust(work(model, direction, size, stream, "meta")))
+
+
+def predicted(case: Case) -> int:
+    """Bytes above the loaded model that `vvae.tiling.plan` reckons with."""
+    asked = Asked(VideoAutoencoderSpec.from_json(case.spec), case.size, files=case.stream)
+    return cost(asked, case.direction, Way(1 if case.stream else None)).peak
 
 
 def memory(

@@ -7,10 +7,12 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, product
 from pathlib import Path
 
 from vvae.bench.figures import MIB, Spread, Verdict
 from vvae.bench.growth import Growth
+from vvae.bench.peers import PUBLISHED_CLASS
 from vvae.bench.published import PUBLISHED
 from vvae.bench.run import OfSpec, Report
 from vvae.bench.units import U_IS
@@ -47,6 +49,7 @@ def _verdict(v: Verdict) -> tuple[str, ...]:
 def tables(report: Report) -> Iterator[Table]:
     """Everything in the report, the targets first."""
     yield verdict_table(report)
+    yield from (table for table in _beside_published_class(report) if table.rows)
     for spec in report.specs:
         yield from (table for table in _of_spec(spec) if table.rows)
 
@@ -89,6 +92,35 @@ def _published(spec: OfSpec) -> Table:
             rows.append((direction, f"{theirs:g}", _spread(timing.over_u), _number(known.peak), _number(peak, MIB)))
     columns = ("", "published, U", "here, U", "published peak of both, MiB", "peak here, MiB")
     return Table(f"{spec.name}: beside the published code, float32", columns, tuple(rows))
+
+
+def _beside_published_class(report: Report) -> Iterator[Table]:
+    """A spec beside the peer that is its published code, where both are in the report."""
+    found = {spec.name: spec for spec in report.specs}
+    for name, peer in PUBLISHED_CLASS.items():
+        if name in found and peer in found:
+            columns = ("", "clip", "seconds", "MiB", "streamed, seconds", "MiB", f"{peer}, seconds", "MiB")
+            title = f"{name} beside {peer}: seconds, and MiB above the model in float32"
+            yield Table(title, columns, tuple(_beside(found[name], found[peer])))
+
+
+def _beside(ours: OfSpec, theirs: OfSpec) -> Iterator[tuple[str, ...]]:
+    sizes = dict.fromkeys([*(one.size for one in theirs.contests), *(m.size for m in theirs.memory)])
+    for size, dtype, direction in product(sizes, ("float32", "bfloat16"), DIRECTIONS):
+        known = _figures(theirs, direction, dtype, size)
+        if known != ("-", "-"):
+            own = (_figures(ours, way, dtype, size) for way in (direction, f"{direction}_stream"))
+            yield f"{direction} {dtype}", _clip(size), *chain.from_iterable(own), *known
+
+
+def _figures(spec: OfSpec, way: str, dtype: str, size: Size) -> tuple[str, str]:
+    """Seconds and the peak of one case, as text."""
+    timings = (
+        t.seconds for one in spec.contests if one.size == size for t in one.timings if t.name == f"{way} {dtype}"
+    )
+    held = (m for m in spec.memory if dtype == "float32" and m.size == size)
+    peaks = (m.peak.bytes for m in held if f"{m.direction}{'_stream' * m.stream}" == way)
+    return _spread(next(timings, None)), _number(next(peaks, None), MIB)
 
 
 def _memory(spec: OfSpec) -> Table:

@@ -13,6 +13,7 @@ from vvae.bench.figures import Figure, Verdict
 from vvae.bench.growth import Growth, growth
 from vvae.bench.machine import Machine, look
 from vvae.bench.memory import Memory
+from vvae.bench.peer_memory import peer_memory
 from vvae.bench.peers import Peer, is_peer, peer_of
 from vvae.bench.plan import PARTS, Plan
 from vvae.bench.rounds import Say
@@ -100,13 +101,18 @@ def _on_cpu(spec: VideoAutoencoderSpec, plan: Plan, machine: Machine, say: Say) 
 
 
 def _peer(name: str, peer: Peer, plan: Plan, machine: Machine, say: Say) -> OfSpec:
-    """Its speed on the CPU; nothing else is measured of a peer."""
-    unit = diffusers_decoder() if plan.unit else None
-    sizes = plan.sizes if "speed" in plan.parts and plan.device == "cpu" else ()
-    found = (
-        peer_contest(peer, size, rounds=plan.rounds, dtypes=_dtypes(machine), unit=unit, say=say) for size in sizes
+    """Its speed and memory on the CPU; nothing else is measured of a peer."""
+    parts = plan.parts if plan.device == "cpu" else ()
+    unit = diffusers_decoder() if plan.unit and "speed" in parts else None
+    speeds = plan.sizes if "speed" in parts else ()
+    held = plan.memory_sizes if "memory" in parts else ()
+    return OfSpec(
+        name=name,
+        contests=tuple(
+            peer_contest(peer, size, rounds=plan.rounds, dtypes=_dtypes(machine), unit=unit, say=say) for size in speeds
+        ),
+        memory=tuple(peer_memory(name, held, machine.threads, say)),
     )
-    return OfSpec(name=name, contests=tuple(found))
 
 
 def _dtypes(machine: Machine) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vvae.cli import options as o
-from vvae.errors import VideoError
+from vvae.errors import VideoError, VvaeError
 
 Out = typer.Option(metavar="FOLDER", help="A new folder  [default: CLIP_vvae]")
 
@@ -25,6 +25,11 @@ def reconstruct(
     audio: Annotated[bool, typer.Option("--audio", help="Keep the clip's sound.")] = False,
     device: o.Device = "cpu",
     dtype: o.Dtype = "float32",
+    tile: o.Tile = None,
+    chunk: o.Chunk = None,
+    compare_whole: Annotated[
+        bool, typer.Option("--compare-whole", help="With a preset: the whole clip too, and how both differ.")
+    ] = False,
     memory: o.Memory = None,
     json: o.Json = False,
 ) -> None:
@@ -34,9 +39,13 @@ def reconstruct(
     folder = out or Path(f"{clip.stem}_vvae")
     chosen = o.selection(clip, frames, start, size, stream, allow_partial)
     opened = o.open_model(model, device, dtype)
-    steps = o.steps_for(memory, opened, chosen.pixels, "encode", "decode")
+    plan = o.chosen_plan(tile, chunk, memory, opened, chosen.promised, chosen.pixels, "encode", "decode")
+    if compare_whole and plan.exact:
+        raise VvaeError("--compare-whole: the plan is exact and gives what the whole clip gives; take it with a preset")
     with o.progress("reconstruct") as report:
-        figures = reconstruct_clip(opened.model, chosen, folder, steps=steps, audio=audio, progress=report)
+        figures = reconstruct_clip(
+            opened.model, chosen, folder, plan=plan, compare_whole=compare_whole, audio=audio, progress=report
+        )
     if json:
         return o.print_json({"folder": str(folder), **figures})
     _print_figures(folder, figures)
@@ -55,6 +64,8 @@ def encode(
     allow_partial: o.AllowPartial = False,
     device: o.Device = "cpu",
     dtype: o.Dtype = "float32",
+    tile: o.Tile = None,
+    chunk: o.Chunk = None,
     memory: o.Memory = None,
     json: o.Json = False,
 ) -> None:
@@ -66,9 +77,9 @@ def encode(
         raise VideoError(f"--out {file}: latents are a .safetensors file; give that ending")
     chosen = o.selection(clip, frames, start, size, stream, allow_partial)
     opened = o.open_model(model, device, dtype)
-    steps = o.steps_for(memory, opened, chosen.pixels, "encode")
+    plan = o.chosen_plan(tile, chunk, memory, opened, chosen.promised, chosen.pixels, "encode")
     with o.progress("encode") as report:
-        done = encode_clip(opened.model, chosen, file, steps=steps, weights=opened.weights, progress=report)
+        done = encode_clip(opened.model, chosen, file, plan=plan, weights=opened.weights, progress=report)
     if json:
         return o.print_json(done)
     resumed = f", the first {done['resumed_at']} from an earlier run" if done["resumed_at"] else ""
@@ -92,6 +103,8 @@ def decode(
     ] = None,
     device: o.Device = "cpu",
     dtype: o.Dtype = "float32",
+    tile: o.Tile = None,
+    chunk: o.Chunk = None,
     memory: o.Memory = None,
     json: o.Json = False,
 ) -> None:
@@ -104,9 +117,9 @@ def decode(
     held = Latents(latents)
     opened = o.open_model(model or made_by(held.info.weights, held.spec.name, latents), device, dtype)
     held.check_model(opened.model, opened.weights)
-    steps = o.steps_for(memory, opened, (held.info.height, held.info.width), "decode")
+    plan = o.chosen_plan(tile, chunk, memory, opened, held.info.frames, (held.info.height, held.info.width), "decode")
     with o.progress("decode") as report:
-        done = decode_clip(opened.model, held, clip, steps=steps, audio_from=audio_from, progress=report)
+        done = decode_clip(opened.model, held, clip, plan=plan, audio_from=audio_from, progress=report)
     if json:
         return o.print_json(done)
     print(f"{done['model']}: {done['frames']} frames of {done['height']}x{done['width']} pixels: {clip}")
@@ -123,4 +136,15 @@ def _print_figures(folder: Path, figures: dict[str, Any]) -> None:
     print(f"   by position in a group {inside}")
     print(f"SSIM  {figures['ssim']:.4f}")
     print(f"speed {figures['frames_per_second']:.2f} frames per second to encode and decode")
+    if (found := figures.get("against_whole")) is not None:
+        _print_comparison(found)
     print(f"see   {folder / 'contact_sheet.png'}, {folder / 'side_by_side.mp4'}")
+
+
+def _print_comparison(found: dict[str, Any]) -> None:
+    """How a plan that is not exact differs from the whole clip."""
+    parts = {"at seams": found["psnr_at_seams"], "inside": found["psnr_inside"]}
+    told = "".join(f"   {name} {value:.2f}" for name, value in parts.items() if value is not None)
+    print(f"tiles against the whole clip: {found['psnr']:.2f} dB{told}   greatest {found['greatest_difference']:.4f}")
+    for border in found["chunk_borders"]:
+        print(f"  at the border before frame {border['frame']}: greatest {border['greatest_difference']:.4f}")

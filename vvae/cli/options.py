@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import torch
 
     from vvae.autoencoder import VideoAutoencoder
-    from vvae.memory import Direction, Steps
+    from vvae.tiling import Plan
+    from vvae.tiling.rules import Direction
     from vvae.video.selection import Selection
 
 DEFAULT_MODEL = "vvae-small"
@@ -29,8 +30,16 @@ Model = Annotated[str, typer.Option(metavar="NAME_OR_FILE", help="A model's name
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[_DTYPES, typer.Option(help="What the model computes in.")]
 Memory = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="Go in steps that fit, as 2GiB or 500MB; changes no frame.")
+    str | None,
+    typer.Option(metavar="SIZE", help="Stay within it, as 2GiB or 500MB; changes no frame  [default: what is free]"),
 ]
+Tile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PIXELS_OR_PRESET", help="Frames in exact tiles of that side; or the rule of a release, not exact."
+    ),
+]
+Chunk = Annotated[int | None, typer.Option(min=1, metavar="FRAMES", help="So many frames in a step; changes no frame.")]
 Frames = Annotated[int | None, typer.Option(min=1, help="At most this many frames.")]
 Start = Annotated[int, typer.Option(min=0, help="Leave out this many frames at the beginning.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Resize the short side to this many pixels.")]
@@ -102,16 +111,51 @@ def _dtype(name: str, device: str) -> torch.dtype:
     return found
 
 
-def steps_for(memory: str | None, opened: Opened, size: tuple[int, int], *directions: Direction) -> Steps:
-    """The steps that fit into `--memory`, or the usual ones."""
-    from vvae.memory import parse_bytes, steps_within, usual_steps
-
-    if memory is None:
-        return usual_steps(opened.model.spec)
+def chosen_plan(
+    tile: str | None,
+    chunk: int | None,
+    memory: str | None,
+    opened: Opened,
+    frames: int | None,
+    size: tuple[int, int],
+    *directions: Direction,
+) -> Plan:
+    """The plan that `--tile` and `--chunk` say, or the one that fits into `--memory`; refused where there is none."""
+    if tile is None and chunk is None:
+        return plan_for(memory, opened, frames, size, *directions)
+    asked = f"--tile {tile}" if tile is not None else f"--chunk {chunk}"
+    if memory is not None:
+        raise VvaeError(f"{asked}: leave it out with --memory, which chooses steps and tiles itself")
     try:
-        return steps_within(parse_bytes(memory), opened.model.spec, size, dtype=opened.dtype, directions=directions)
+        return _told_plan(tile, chunk, opened.model, directions)
     except VvaeError as error:
-        raise VvaeError(f"--memory {memory}: {error}") from None
+        raise VvaeError(f"{asked}: {error}") from None
+
+
+def _told_plan(tile: str | None, chunk: int | None, model: VideoAutoencoder, directions: tuple[Direction, ...]) -> Plan:
+    from vvae.tiling import Frames, Pixels, exact_plan, preset_plan
+
+    if tile is None or tile.isdecimal():
+        sides = None if tile is None else Pixels(int(tile))
+        return exact_plan(model, sides, None if chunk is None else Frames(chunk), directions)
+    if chunk is not None:
+        raise VvaeError("a preset has chunks of its own; leave --chunk out")
+    return preset_plan(model.spec, tile, directions)
+
+
+def plan_for(
+    memory: str | None, opened: Opened, frames: int | None, size: tuple[int, int], *directions: Direction
+) -> Plan:
+    """The exact plan that fits into `--memory`, or into what is free; refused where there is none."""
+    from vvae.tiling import plan
+
+    model, where = opened.model, next(opened.model.parameters()).device
+    try:
+        return plan(
+            model.spec, (frames, *size), memory, device=where, dtype=opened.dtype, directions=directions, files=True
+        )
+    except VvaeError as error:
+        raise VvaeError(str(error) if memory is None else f"--memory {memory}: {error}") from None
 
 
 def clip_size(text: str) -> tuple[int, int, int] | None:

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from vvae.autoencoder_spec import VideoAutoencoderSpec
-from vvae.memory import told
 from vvae.models.released import TensorKind
 from vvae.models.truths import in_time
 from vvae.models.truths import told as told_in_time
 from vvae.stages import Stage, fitting_frames
 from vvae.summary import PartSummary, Summary
+from vvae.tiling.budget import told
 
 
 def print_table(table: Table) -> None:

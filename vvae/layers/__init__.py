@@ -1,6 +1,6 @@
 """Layers: plain modules with ordinary constructors, `forward(x, ctx=WHOLE_CLIP)`, x of shape `b c t h w`."""
 
-from vvae.layers.activation import ReLU, ReLUSpec, SiLU, SiLUSpec, Tanh, TanhSpec
+from vvae.layers.activation import Clamp, ClampSpec, ReLU, ReLUSpec, SiLU, SiLUSpec, Tanh, TanhSpec
 from vvae.layers.attention import (
     ClipAttention,
     ClipAttentionSpec,
@@ -65,7 +65,9 @@ from vvae.layers.keyframe import (
 )
 from vvae.layers.latent import PosteriorDraw, PosteriorDrawSpec, ShiftScale, ShiftScaleSpec
 from vvae.layers.layer import Layer
+from vvae.layers.lead import LeadPassesBy, LeadPassesBySpec
 from vvae.layers.lone import LoneFrames, LoneFramesSpec
+from vvae.layers.look_ahead import LookAheadConv, LookAheadConvSpec
 from vvae.layers.misfolded import MisfoldedAttention, MisfoldedAttentionSpec
 from vvae.layers.mix import LearnedMix, LearnedMixSpec
 from vvae.layers.norm import (
@@ -144,6 +146,8 @@ __all__ = [
     "ChannelRMSNormSpec",
     "ChannelToTime",
     "ChannelToTimeSpec",
+    "Clamp",
+    "ClampSpec",
     "ClipAttention",
     "ClipAttentionSpec",
     "ClipGroupNorm",
@@ -174,12 +178,16 @@ __all__ = [
     "KeyframeMerge",
     "KeyframeSplit",
     "Layer",
+    "LeadPassesBy",
+    "LeadPassesBySpec",
     "LearnedMix",
     "LearnedMixSpec",
     "LinearTemporalUpsample",
     "LinearTemporalUpsampleSpec",
     "LoneFrames",
     "LoneFramesSpec",
+    "LookAheadConv",
+    "LookAheadConvSpec",
     "MisfoldedAttention",
     "MisfoldedAttentionSpec",
     "OpaqueSpec",

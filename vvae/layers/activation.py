@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, Self
 
+from pydantic import model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from vvae.context import Context
+from vvae.errors import SpecError
 from vvae.layers.layer import Layer
 from vvae.signal import Signal
 from vvae.spec import FrameLayerSpec
@@ -76,3 +78,36 @@ class TanhSpec(_ActivationSpec):
 
     def build(self, signal: Signal) -> Tanh:
         return Tanh()
+
+
+class Clamp(Activation):
+    """x, kept within [least, greatest]. No gradient passes where x is outside."""
+
+    def __init__(self, least: float = -1.0, greatest: float = 1.0) -> None:
+        super().__init__()
+        self.least, self.greatest = least, greatest
+
+    def run(self, x: Tensor, ctx: Context) -> Tensor:
+        return x.clamp(self.least, self.greatest)
+
+    def extra_repr(self) -> str:
+        return f"least={self.least}, greatest={self.greatest}"
+
+
+class ClampSpec(_ActivationSpec):
+    """x, kept within [least, greatest]."""
+
+    kind: Literal["clamp"] = "clamp"
+    least: float = -1.0
+    greatest: float = 1.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.least < self.greatest:
+            raise SpecError(
+                f"least {self.least} and greatest {self.greatest} leave nothing between; give them in order"
+            )
+        return self
+
+    def build(self, signal: Signal) -> Clamp:
+        return Clamp(self.least, self.greatest)

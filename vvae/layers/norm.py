@@ -52,6 +52,7 @@ class Norm(Layer):
         for piece in islice(pieces(x), 1 if x.is_meta else None):
             y = self.normed(x[piece], found)
             out[piece].copy_(y if act is None else act(y, ctx))
+            del y  # else it is there beside the next one
         return out
 
     def measured(self, x: Tensor) -> list[Tensor]:

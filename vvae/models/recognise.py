@@ -15,7 +15,7 @@ from torch import Tensor
 from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.checkpoint import match
 from vvae.errors import CheckpointError, SpecError
-from vvae.models import image_layout, iv_layout, od_layout, reducio_layout, sora_layout, tae_layout
+from vvae.models import image_layout, iv_layout, od_layout, reducio_layout, sora_layout, tae_layout, wan_layout
 from vvae.models.family import Config, Family, Fields, Shapes
 from vvae.models.settle import settle
 from vvae.published.table import Rename, extra_names, published_shapes
@@ -28,6 +28,7 @@ FAMILIES = (
     sora_layout.FAMILY,
     tae_layout.FAMILY,
     reducio_layout.FAMILY,
+    wan_layout.FAMILY,
 )
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 

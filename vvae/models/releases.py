@@ -78,6 +78,14 @@ RELEASES: Mapping[str, Release] = MappingProxyType(
             place="download.mindspore.cn/toolkits/mindone/moviegen",
             files=dict.fromkeys(("zero", "replicate", "tail"), "tae_ucf101pt_mixkitft-b3b2e364.ckpt"),
         ),
+        "wan": Release(
+            paper="arXiv 2503.20314",
+            code="github.com/Wan-Video/Wan2.1, github.com/huggingface/diffusers",
+            code_licence="Apache-2.0",
+            weights_licence="Apache-2.0",
+            place="Hugging Face, Wan-AI",
+            files={"2.1": "Wan2.1_VAE.pth"},
+        ),
     }
 )
 """Architecture -> its publication. The paddings of TAE share one file: no tensor tells which of them is its own."""

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from vvae.layers.layer import join_frames
-from vvae.tiling.rules import SpaceTiles, TimeTiles
+from vvae.tiling.layout import Axis
 
 TIME, ROWS, COLUMNS = 2, 3, 4
 
@@ -23,9 +22,13 @@ def ramp(before: Tensor, after: Tensor, extent: int, axis: int) -> Tensor:
         return after
     wide = torch.promote_types(after.dtype, torch.float32)
     grows = (torch.arange(extent, dtype=wide, device=after.device) / extent).view(-1, *[1] * (after.ndim - axis - 1))
-    fades = before.narrow(axis, before.shape[axis] - extent, extent)
-    blended = fades * (1 - grows) + after.narrow(axis, 0, extent) * grows
+    blended = tail(before, extent, axis) * (1 - grows) + after.narrow(axis, 0, extent) * grows
     return torch.cat([blended.to(after.dtype), after.narrow(axis, extent, after.shape[axis] - extent)], axis)
+
+
+def tail(x: Tensor, extent: int, axis: int) -> Tensor:
+    """The last `extent` along an axis, a view."""
+    return x.narrow(axis, x.shape[axis] - extent, extent)
 
 
 def blended_rows(rows: Iterable[list[Tensor]], extent: Callable[[int], int]) -> Iterator[list[Tensor]]:
@@ -46,39 +49,36 @@ def blended_rows(rows: Iterable[list[Tensor]], extent: Callable[[int], int]) -> 
         above = done
 
 
-def join_tiles(rows: Iterable[list[Tensor]], rule: SpaceTiles) -> Tensor:
-    """Rows of tiles as one clip."""
-    kept = (
-        torch.cat([tile[..., : rule.keep, : rule.keep] for tile in row], COLUMNS)
-        for row in blended_rows(rows, lambda length: rule.blend)
-    )
-    return torch.cat(list(kept), ROWS)
+class Chunks:
+    """Chunks of a clip one after the other: those that share frames wait with these for the next one."""
 
+    def __init__(self, axis: Axis) -> None:
+        self.axis = axis
+        self._number = 0
+        self._waits: Tensor | None = None
+        self._count: Tensor | None = None
 
-def join_chunks(chunks: Iterable[Tensor], rule: TimeTiles) -> Tensor:
-    """Chunks as one clip."""
-    first, *later = chunks
-    if rule.join == "drop":
-        return join_frames(first, *(chunk[:, :, rule.shared :] for chunk in later))
-    return (_ramped if rule.join == "ramp" else _mean)([first, *later], rule.shared)
+    def add(self, chunk: Tensor) -> Tensor:
+        """The frames that are ready after the next chunk."""
+        span, waiting = self.axis.spans[self._number], self.axis.overhang(self._number)
+        self._number += 1
+        if not span.fade and not waiting:
+            return chunk
+        return (self._mean if self.axis.join == "mean" else self._ramp)(chunk, span.fade, waiting)
 
+    def _ramp(self, chunk: Tensor, fade: int, waiting: int) -> Tensor:
+        if self._waits is not None:
+            chunk = ramp(self._waits, chunk, fade, TIME)
+        ready = chunk.shape[TIME] - waiting
+        self._waits = chunk[:, :, ready:].clone()
+        return chunk[:, :, :ready]
 
-def _ramped(chunks: list[Tensor], shared: int) -> Tensor:
-    joined = chunks[0]
-    for chunk in chunks[1:]:
-        ready = joined.narrow(TIME, 0, joined.shape[TIME] - shared)
-        joined = join_frames(ready, ramp(joined, chunk, shared, TIME))
-    return joined
-
-
-def _mean(chunks: list[Tensor], shared: int) -> Tensor:
-    lengths = [chunk.shape[TIME] for chunk in chunks]
-    starts = [sum(lengths[:i]) - i * shared for i in range(len(chunks))]
-    wide = torch.promote_types(chunks[0].dtype, torch.float32)
-    batch, channels, _, *frame = chunks[0].shape
-    total = chunks[0].new_zeros(batch, channels, starts[-1] + lengths[-1], *frame, dtype=wide)
-    count = total.new_zeros(total.shape[TIME], 1, 1)
-    for start, chunk in zip(starts, chunks, strict=True):
-        total.narrow(TIME, start, chunk.shape[TIME]).add_(chunk)
-        count.narrow(0, start, chunk.shape[TIME]).add_(1)
-    return (total / count).to(chunks[0].dtype)
+    def _mean(self, chunk: Tensor, fade: int, waiting: int) -> Tensor:
+        total = chunk.to(torch.promote_types(chunk.dtype, torch.float32), copy=True)
+        count = total.new_ones(total.shape[TIME], 1, 1)
+        if self._waits is not None and self._count is not None:
+            total[:, :, :fade] += self._waits
+            count[:fade] += self._count
+        ready = chunk.shape[TIME] - waiting
+        self._waits, self._count = total[:, :, ready:].clone(), count[ready:]
+        return (total[:, :, :ready] / count[:ready]).to(chunk.dtype)

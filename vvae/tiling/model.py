@@ -16,8 +16,9 @@ from vvae.errors import TileError, VideoError
 from vvae.framing import Fit, FramingRule, check_clip, fill
 from vvae.gaussian import DiagonalGaussian, PosteriorSpec
 from vvae.tiling.blend import blended_rows
-from vvae.tiling.rules import Compression, TilingRule
-from vvae.tiling.tiles import Place, Run, in_tiles
+from vvae.tiling.layout import Gives, TilePlan, laid_out
+from vvae.tiling.rules import Compression, Direction, TilingRule
+from vvae.tiling.tiles import Place, Progress, Run, in_tiles
 
 TiledFeatures: TypeAlias = Sequence[Sequence[Mapping[str, Tensor]]]
 """The features of a content image tile by tile: rows, columns, then `b c n h w` by name."""
@@ -35,7 +36,25 @@ class PublishedTiling:
     model: VideoAutoencoder
     rule: TilingRule
 
-    def encode(self, x: Tensor, framing: FramingRule = "fill") -> DiagonalGaussian:
+    @property
+    def spec(self) -> VideoAutoencoderSpec:
+        """That of the model."""
+        return self.model.spec
+
+    def plan(self, direction: Direction, size: tuple[int, int, int], framing: FramingRule = "fill") -> TilePlan:
+        """What is read and joined of a clip of that size (frames, height, width), or of latents."""
+        spec, cell = self.model.spec, int(self.model.spec.latents.stride)
+        in_time: Gives = spec.decoded_frames if direction == "decode" else spec.latent_frames
+        in_space: Gives = (
+            (lambda n: n * cell) if direction == "decode" else (lambda n: spec.filled_size(n, n)[0] // cell)
+        )
+        if direction == "encode" and framing == "published":
+            in_time, in_space = _floored_positions(spec), lambda n: n // cell
+        tiles = self.rule.encode if direction == "encode" else self.rule.decode
+        aligned = not tiles.faults(direction, compression(spec, in_time=self.rule.in_time))
+        return laid_out(tiles, size, (in_time, in_space, in_space), aligned=aligned)
+
+    def encode(self, x: Tensor, framing: FramingRule = "fill", *, progress: Progress | None = None) -> DiagonalGaussian:
         """The posterior of a clip `b c t h w` in [-1, 1]. `framing` as of the model; "published" floors in each tile.
 
         Raises:
@@ -43,13 +62,17 @@ class PublishedTiling:
         """
         spec, true = self.model.spec, Fit(*self._clip(x).shape[2:])
         framed = self._framed(x, framing)
-        moments = in_tiles(self._encoder(framing), framed, self.rule.encode)
+        moments = self._moments(framed, framing, progress)
         fit = self._floored(true, moments) if framing == "published" else true
         return spec.posterior.posterior(moments, fit, self._content_images(framed, framing, true.frames))
 
     def moments(self, x: Tensor, framing: FramingRule = "fill") -> Tensor:
         """Means and logvars of a clip `b c t h w`, one above the other in channels, before logvar is limited."""
-        return in_tiles(self._encoder(framing), self._framed(self._clip(x), framing), self.rule.encode)
+        return self._moments(self._framed(self._clip(x), framing), framing)
+
+    def _moments(self, framed: Tensor, framing: FramingRule, progress: Progress | None = None) -> Tensor:
+        plan = self.plan("encode", (framed.shape[2], framed.shape[3], framed.shape[4]), framing)
+        return in_tiles(self._encoder(framing), framed, plan, progress=progress)
 
     def decode(
         self,
@@ -58,6 +81,7 @@ class PublishedTiling:
         frames: int | None = None,
         size: tuple[int, int] | None = None,
         content: TiledContent = "own",
+        progress: Progress | None = None,
     ) -> Tensor:
         """The clip of latents, or of a posterior: its mode, cropped by its fit. Latents are those of the model.
 
@@ -75,7 +99,8 @@ class PublishedTiling:
         def decode(tile: Tensor, place: Place) -> Tensor:
             return self.model.decode(tile, content=None if features is None else _feature_at(features, place))
 
-        video = in_tiles(decode, z, self.rule.decode)
+        plan = self.plan("decode", (z.shape[2], z.shape[3], z.shape[4]))
+        video = in_tiles(decode, z, plan, progress=progress)
         full = Fit(*video.shape[2:])
         fit = fit or full
         height, width = size or (fit.height, fit.width)
@@ -146,7 +171,7 @@ class PublishedTiling:
             return None
         start, indices = 0, []
         for piece in spec.published_pieces(frames) if framing == "published" else spec.pieces(frames):
-            indices.append(start + spec.content.index(piece.filled))
+            indices += [start + index for index in spec.content.images(piece.filled)]
             start += piece.taken
         return x[:, :, indices]
 
@@ -171,6 +196,11 @@ def _feature_at(features: TiledFeatures, place: Place) -> Mapping[str, Tensor]:
             f"give that of images as large as the clip"
         )
     return features[row][column]
+
+
+def _floored_positions(spec: VideoAutoencoderSpec) -> Gives:
+    """The latent positions that a release makes of so many frames."""
+    return lambda frames: sum(piece.positions for piece in spec.published_pieces(frames))
 
 
 def published(model: VideoAutoencoder, rule: TilingRule, *, as_published: bool = False) -> PublishedTiling:

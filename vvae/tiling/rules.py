@@ -6,6 +6,7 @@ What is given: the other way round. Nothing here knows a tensor.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeAlias
 
@@ -13,6 +14,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from vvae.errors import SpecError, TileError
 from vvae.spec import Spec
+from vvae.tiling.units import Cells, Frames, Pixels, Positions, Unit, checked
 
 Window: TypeAlias = tuple[int, int]
 """First sample and the one behind the last."""
@@ -26,6 +28,51 @@ class Compression:
     cell: int = 1
     group: int = 1
     lead: int = 0
+
+    def pixels(self, cells: Cells) -> Pixels:
+        """As many pixels as so many cells are."""
+        return Pixels(self.cell * checked(cells, Cells, "cells"))
+
+    def cells(self, pixels: Pixels) -> Cells:
+        """As many cells as so many pixels are; TileError where one would be broken."""
+        return Cells(self._whole(checked(pixels, Pixels, "pixels"), 0, self.cell, "pixels"))
+
+    def frames(self, positions: Positions) -> Frames:
+        """As many frames as the first so many positions are."""
+        count = checked(positions, Positions, "positions")
+        return Frames(count if count < self.lead else self.lead + (count - self.lead) * self.group)
+
+    def positions(self, frames: Frames) -> Positions:
+        """As many positions as the first so many frames are; TileError where a group would be broken."""
+        count = checked(frames, Frames, "frames")
+        return Positions(self.lead + self._whole(count, self.lead, self.group, "frames"))
+
+    def expect(self, found: Any, wanted: type[Unit], name: str) -> int:
+        """How many of `wanted` that is; TileError for anything else, which says what it is here."""
+        try:
+            return checked(found, wanted, name)
+        except TileError as error:
+            known: dict[type, Callable[[Any], Unit]] = {Cells: self.pixels, Positions: self.frames}
+            same = known[type(found)](found) if type(found) in known else None
+            told = f"; here {found!r} is {same!r}" if type(same) is wanted else ""
+            raise TileError(f"{error}{told}") from None
+
+    def gives(self, direction: Direction) -> tuple[Callable[[int], int], Callable[[int], int]]:
+        """How many samples come of so many, in time and along a side; TileError for a broken group or cell."""
+        if direction == "encode":
+            return lambda n: int(self.positions(Frames(n))), lambda n: int(self.cells(Pixels(n)))
+        return lambda n: int(self.frames(Positions(n))), lambda n: int(self.pixels(Cells(n)))
+
+    @staticmethod
+    def _whole(count: int, first: int, size: int, told: str) -> int:
+        """The groups of `size` behind the `first`."""
+        groups, rest = divmod(count - first, size)
+        if rest or groups < 0:
+            low = first + max(groups, 0) * size
+            near = " or ".join(str(n) for n in sorted({low, low + size}) if n)
+            legal = f"{first} + a multiple of {size}" if first else f"a multiple of {size}"
+            raise TileError(f"{count} {told} are broken off; {legal} is legal, as {near}")
+        return groups
 
 
 class TilingData(Spec):
@@ -209,3 +256,48 @@ def extended(sample: int, latent: int, overlap: float) -> tuple[SpaceTiles, Spac
     encode = SpaceTiles(window=int(sample * (1 + overlap)), stride=sample, blend=int(latent * overlap), keep=latent)
     decode = SpaceTiles(window=int(latent * (1 + overlap)), stride=latent, blend=int(sample * overlap), keep=sample)
     return encode, decode
+
+
+def blended(
+    by: Compression,
+    tile: Pixels | None = None,
+    overlap: Pixels | None = None,
+    *,
+    chunk: Frames | None = None,
+    shared: Frames | None = None,
+    join: Literal["drop", "mean", "ramp"] = "ramp",
+) -> TilingRule:
+    """Aligned tiles and chunks for any model that compresses so, both directions alike.
+
+    Tiles of `tile` pixels blend over the `overlap` that they share; chunks of `chunk` frames share `shared` (the lead
+    alone if None), joined as `join` says. None: frames, or the clip, stay whole.
+
+    >>> rule = blended(Compression(cell=8, group=4, lead=1), Pixels(256), Pixels(64), chunk=Frames(17))
+    >>> rule.decode.space.window, rule.decode.time.window
+    (32, 5)
+
+    Raises:
+        TileError: another unit, broken cells or groups, or tiles that never move on. Says what is legal.
+    """
+    asked: dict[str, tuple[Any, type[Unit]]] = {"tile": (tile, Pixels), "overlap": (overlap, Pixels)}
+    asked.update(chunk=(chunk, Frames), shared=(shared, Frames))
+    for name, (given, unit) in asked.items():
+        if given is not None:
+            by.expect(given, unit, name)
+    encode: dict[str, Any] = {}
+    decode: dict[str, Any] = {}
+    if tile is not None:
+        common = Pixels(0) if overlap is None else overlap
+        cells, of_them = by.cells(tile), by.cells(common)
+        if of_them >= cells:
+            most = by.pixels(Cells(max(int(cells) - 1, 0)))
+            raise TileError(f"tiles of {tile} that share {common} never move on; share at most {most}")
+        pixels_on, cells_on = int(tile - common), int(cells - of_them)
+        encode["space"] = SpaceTiles(window=int(tile), stride=pixels_on, blend=int(of_them), keep=cells_on)
+        decode["space"] = SpaceTiles(window=int(cells), stride=cells_on, blend=int(common), keep=pixels_on)
+    if chunk is not None:
+        both = Frames(by.lead) if shared is None else shared
+        positions, of_both = by.positions(chunk), by.positions(both)
+        encode["time"] = TimeTiles(window=int(chunk), overlap=int(both), shared=int(of_both), join=join)
+        decode["time"] = TimeTiles(window=int(positions), overlap=int(of_both), shared=int(both), join=join)
+    return TilingRule(encode=Tiles(**encode), decode=Tiles(**decode))

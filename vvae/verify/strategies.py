@@ -28,9 +28,11 @@ from vvae.layers import (
     FrameGroupNormSpec,
     GroupCausalConv3dSpec,
     KeyframeBranchesSpec,
+    LeadPassesBySpec,
     LearnedMixSpec,
     LinearTemporalUpsampleSpec,
     LoneFramesSpec,
+    LookAheadConvSpec,
     ParallelSpec,
     PerPartSpec,
     ResidualSpec,
@@ -103,6 +105,17 @@ def _causal_downsample(signal: Signal) -> st.SearchStrategy[LayerSpec]:
         kernel=st.integers(1, 3),
         factor=st.integers(1, 2),
         stride=st.sampled_from([1, 1, 2]),
+    )
+
+
+def _look_ahead(signal: Signal) -> st.SearchStrategy[LayerSpec]:
+    return st.builds(
+        LookAheadConvSpec,
+        channels=CHANNELS,
+        kernel=st.integers(2, 4),
+        stride=st.sampled_from([1, 1, 2]),
+        ahead=st.sampled_from([None, 0, 1]),
+        outside=BEFORE,
     )
 
 
@@ -189,6 +202,7 @@ LEAVES: Mapping[str, Leaf] = MappingProxyType(
         "group_causal_conv3d": _group_conv,
         "causal_conv3d": _causal_conv,
         "causal_downsample3d": _causal_downsample,
+        "look_ahead_conv": _look_ahead,
         "learned_mix": _learned_mix,
         "channel_rms_norm": _norm,
         "frame_group_norm": _group_norm,
@@ -289,6 +303,13 @@ def _after_lead(draw: st.DrawFn, signal: Signal, depth: int) -> LayerSpec:
 
 
 @st.composite
+def _lead_passes_by(draw: st.DrawFn, signal: Signal, depth: int) -> LayerSpec:
+    layers, out = draw(_row(signal, depth))
+    bridge = mend(out, signal.with_time(group=out.group))
+    return LeadPassesBySpec(layers=layers if bridge is None else {**layers, "bridge": bridge})
+
+
+@st.composite
 def _lone_frames(draw: st.DrawFn, signal: Signal, depth: int) -> LayerSpec:
     layers, _ = draw(_row(signal.with_time(lead=1), depth))
     return LoneFramesSpec(layers=layers, at_once=draw(st.sampled_from([None, 1, 2])))
@@ -321,6 +342,7 @@ def layer_specs(signal: Signal, depth: int = 2) -> st.SearchStrategy[LayerSpec]:
         _branches(signal, inner).map(lambda branches: ParallelSpec(branches=branches)),
         _per_part(signal, inner),
         _after_lead(signal, inner),
+        _lead_passes_by(signal, inner),
         _lone_frames(signal, inner),
         _keyframes(signal, inner),
     )

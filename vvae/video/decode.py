@@ -11,7 +11,7 @@ import torch
 
 from vvae.autoencoder import VideoAutoencoder
 from vvae.errors import VideoError
-from vvae.memory import Steps, usual_steps
+from vvae.tiling import Plan, usual_plan
 from vvae.video.latents import Latents
 from vvae.video.output import refuse_taken, sound_of, write_frame
 from vvae.video.steps import decoded, device_of
@@ -26,25 +26,26 @@ def decode_clip(
     latents: Latents,
     out: str | Path,
     *,
-    steps: Steps | None = None,
+    plan: Plan | None = None,
     audio_from: str | Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Decodes latents as a stream, in constant memory, into the clip `out`. Returns what was done.
 
-    The frames are those that `reconstruct_clip` gives of the same clip with the same steps, bit for bit. The model
+    The frames are those that `reconstruct_clip` gives of the same clip with the same plan, bit for bit. The model
     must be the one that made the latents: see `Latents.check_model`. audio_from: a clip whose sound is kept.
 
     Errors: VideoError where `out` is there already or the result is not finite; then nothing is left behind.
     """
     info = latents.info
     refuse_taken(Path(out))
-    steps = steps or usual_steps(model.spec)
-    posteriors = latents.posteriors(steps.decode, device_of(model))
+    plan = plan or usual_plan(model.spec)
+    way = plan.way("decode")
+    posteriors = latents.posteriors(way.groups, device_of(model))
     start, done = time.perf_counter(), 0
     sound = sound_of(audio_from, info.fps, info.start)
-    with ClipWriter(out, info.fps, (info.height, info.width), **sound) as clip:
-        for done, frame in enumerate(decoded(model, posteriors, steps.decode), start=1):
+    with plan.guard(), ClipWriter(out, info.fps, (info.height, info.width), **sound) as clip:
+        for done, frame in enumerate(decoded(way.on(model, "decode"), posteriors, way.groups), start=1):
             write_frame(clip, frame, None if info.times is None else info.times[done - 1])
             if progress is not None:
                 progress(done, info.frames)
@@ -58,6 +59,8 @@ def decode_clip(
         "height": info.height,
         "width": info.width,
         "fps": round(float(info.fps), 4),
+        "exact": plan.exact and info.exact,
+        "plan": plan.to_dict(),
         "seconds": round(seconds, 3),
         "frames_per_second": round(done / max(seconds, 1e-9), 3),
     }

@@ -19,8 +19,8 @@ from vvae import checkpoint
 from vvae.autoencoder import VideoAutoencoder
 from vvae.context import StreamState
 from vvae.errors import CheckpointError, VideoError
-from vvae.memory import Steps, usual_steps
 from vvae.state import load_state, save_state, weights_digest
+from vvae.tiling import Plan, usual_plan
 from vvae.video.latents import LatentsInfo, write_latents
 from vvae.video.output import refuse_taken
 from vvae.video.selection import Selection
@@ -36,7 +36,7 @@ def encode_clip(
     clip: Selection,
     out: str | Path,
     *,
-    steps: Steps | None = None,
+    plan: Plan | None = None,
     weights: str | None = None,
     progress: Progress | None = None,
     save_every: float = SAVE_EVERY,
@@ -55,13 +55,14 @@ def encode_clip(
     out = Path(out)
     refuse_taken(out)
     clip.refuse_nothing()
-    steps, weights = steps or usual_steps(model.spec), weights or weights_digest(model)
+    plan, weights = plan or usual_plan(model.spec), weights or weights_digest(model)
     start = time.perf_counter()
-    part = Unfinished(out.with_name(f"{out.name}.part"), _fingerprint(model, clip, steps, weights))
+    part = Unfinished(out.with_name(f"{out.name}.part"), _fingerprint(model, clip, plan, weights))
     resumed = part.frames
     try:
-        _run(model, clip, steps.encode, part, progress, save_every)
-        info = _info(model, clip, part, weights)
+        with plan.guard():
+            _run(model, clip, plan, part, progress, save_every)
+        info = _info(model, clip, part, plan, weights)
         latents = part.joined()
         write_latents(out, latents, info)
     except KeyboardInterrupt:
@@ -81,6 +82,8 @@ def encode_clip(
         "height": info.height,
         "width": info.width,
         "fps": round(float(info.fps), 4),
+        "exact": plan.exact,
+        "plan": plan.to_dict(),
         "shape": list(latents["mean"].shape),
         "bytes": out.stat().st_size,
         "resumed_at": resumed,
@@ -92,16 +95,17 @@ def encode_clip(
 def _run(
     model: VideoAutoencoder,
     clip: Selection,
-    groups: int,
+    plan: Plan,
     part: Unfinished,
     progress: Progress | None,
     save_every: float,
 ) -> None:
     if part.state is not None and part.state.ended:
         return
-    shown = clip.shown(part.frames, part.times[-1] if part.times else None)
+    shown, way = clip.shown(part.frames, part.times[-1] if part.times else None), plan.way("encode")
+    taken = in_steps(shown, model.spec.chunks("encode"), way.groups, part.frames)
     saved = time.perf_counter()
-    for result in encoded(model, in_steps(shown, model.spec.chunks("encode"), groups, part.frames), part.state):
+    for result in encoded(way.on(model, "encode"), taken, part.state):
         part.add(result)
         if time.perf_counter() - saved >= save_every:
             part.save()
@@ -110,7 +114,7 @@ def _run(
             progress(part.frames, clip.promised)
 
 
-def _info(model: VideoAutoencoder, clip: Selection, part: Unfinished, weights: str) -> LatentsInfo:
+def _info(model: VideoAutoencoder, clip: Selection, part: Unfinished, plan: Plan, weights: str) -> LatentsInfo:
     if part.state is None or not part.state.ended:
         raise VideoError(f"{clip.path}: ends before frame {clip.start + part.frames} now; the clip has changed")
     height, width = clip.pixels
@@ -124,10 +128,12 @@ def _info(model: VideoAutoencoder, clip: Selection, part: Unfinished, weights: s
         source=clip.path.name,
         start=clip.start,
         times=tuple(part.times) or None,
+        exact=plan.exact,
+        plan=json.dumps(plan.way("encode").to_dict()),
     )
 
 
-def _fingerprint(model: VideoAutoencoder, clip: Selection, steps: Steps, weights: str) -> dict[str, Any]:
+def _fingerprint(model: VideoAutoencoder, clip: Selection, plan: Plan, weights: str) -> dict[str, Any]:
     """All that decides the bytes of the finished file."""
     parameter = next(iter(model.parameters()))
     return {
@@ -136,7 +142,7 @@ def _fingerprint(model: VideoAutoencoder, clip: Selection, steps: Steps, weights
         "weights": weights,
         "dtype": str(parameter.dtype).removeprefix("torch."),
         "device": device_of(model).type,
-        "groups": steps.encode,
+        "way": plan.way("encode").to_dict(),
         "torch": torch.__version__,
     }
 

@@ -11,6 +11,7 @@ with content the images `content`, `1 c n h w` for n pieces. Metadata, all strin
     spec                the model's spec, as JSON
     weights             `weights_digest` of the model
     source start        the clip's name, and the number of its frames that were left out at the beginning
+    exact plan          "true": they are what the model gives for the whole clip; how it went through, as JSON
     times               where the frame rate varies: the time of each frame in seconds, a JSON list of fractions
 """
 
@@ -52,6 +53,8 @@ class LatentsInfo:
     start: int = 0
     times: tuple[Fraction, ...] | None = None
     normalised: bool = False
+    exact: bool = True
+    plan: str = "{}"
 
     def to_metadata(self) -> dict[str, str]:
         times = {} if self.times is None else {"times": json.dumps([str(time) for time in self.times])}
@@ -66,6 +69,8 @@ class LatentsInfo:
             "weights": self.weights,
             "source": self.source,
             "start": str(self.start),
+            "exact": str(self.exact).lower(),
+            "plan": self.plan,
             **times,
         }
 
@@ -84,6 +89,8 @@ class LatentsInfo:
             start=int(metadata.get("start", "0")),
             times=None if times is None else tuple(Fraction(time) for time in times),
             normalised=metadata["normalised"] == "true",
+            exact=metadata.get("exact", "true") == "true",
+            plan=metadata.get("plan", "{}"),
         )
 
 
@@ -124,12 +131,13 @@ class Latents:
         spec, info = self.spec, self.info
         wanted: dict[str, tuple[int, ...]] = {"mean": self.shape, "logvar": self.shape}
         if spec.content is not None:
-            pieces = len(spec.pieces(info.frames))
+            pieces = len(spec.decoded_pieces(spec.latent_frames(info.frames)))
             wanted["content"] = (1, spec.pixels.channels, pieces, *spec.filled_size(info.height, info.width))
         return wanted
 
-    def posteriors(self, groups: int, device: torch.device | str = "cpu") -> Iterator[DiagonalGaussian]:
-        """The latents from the first to the last, `groups` groups at a time, as the encoder gave them."""
+    def posteriors(self, groups: int | None, device: torch.device | str = "cpu") -> Iterator[DiagonalGaussian]:
+        """The latents from the first to the last, `groups` groups at a time, as the encoder gave them; None: all."""
+        groups = groups or self.shape[2]
         spec, info, seen, piece = self.spec, self.info, 0, 0
         signal = spec.chunks("decode")
         while seen < self.shape[2]:

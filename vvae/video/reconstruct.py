@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from vvae.autoencoder import VideoAutoencoder
-from vvae.errors import VideoError
-from vvae.memory import Steps, usual_steps
+from vvae.errors import TileError, VideoError
+from vvae.tiling import Plan, PublishedTiling, usual_plan
 from vvae.video import metrics
+from vvae.video.compare import Comparison
 from vvae.video.output import sound_of, write_frame
 from vvae.video.pictures import GAIN, Samples, bar_height, contact_sheet, plot_per_frame, side_by_side
 from vvae.video.selection import Selection, Shown
@@ -36,7 +37,8 @@ def reconstruct_clip(
     *,
     frames: int | None = None,
     size: int | None = None,
-    steps: Steps | None = None,
+    plan: Plan | None = None,
+    compare_whole: bool = False,
     audio: bool = False,
     progress: Progress | None = None,
 ) -> Figures:
@@ -48,25 +50,37 @@ def reconstruct_clip(
     `frames_per_second` from it. A mean over no frame is None.
 
     clip: a path, with `frames` (at most this many, from the start) and `size` (short side in pixels), or a
-    `Selection`, which says more. steps: groups in one step, see `vvae.memory`. audio: keep the clip's sound in both
+    `Selection`, which says more. plan: how it goes through the model, see `vvae.tiling.plan`; in steps of about 8
+    frames without one. compare_whole: for a plan that is not exact, the clip goes through whole as well; `figures` then
+    tell how both differ, and `difference.png` shows the frame that differs most. audio: keep the clip's sound in both
     clips. progress: called after each frame with the frames done and the frames promised by the file (None: it does
     not say).
 
     Errors: VideoError where the clip cannot be read, frames have a side below 11 pixels, `out` is not a new or empty
-    folder, or the result holds values that are not finite; then nothing is left behind.
+    folder, or the result holds values that are not finite; TileError where an exact plan shall be compared. Then
+    nothing is left behind.
     """
     selection = clip if isinstance(clip, Selection) else Selection(Path(clip), frames=frames, size=size)
-    with whole_folder(Path(out)) as folder:
+    plan = plan or usual_plan(model.spec)
+    with plan.guard(), whole_folder(Path(out)) as folder:
         _refuse_tiny(selection)
-        report = _Report(model, selection)
-        pairs = paired(model, selection.shown(), steps or usual_steps(model.spec))
+        report = _Report(model, selection, plan, _comparison(model, selection, plan) if compare_whole else None)
+        pairs = paired(model, selection.shown(), plan)
         report.stream(pairs, folder, audio, progress)
         report.draw(folder)
         (folder / "figures.json").write_text(json.dumps(report.figures, indent=2, allow_nan=False) + "\n")
     return report.figures
 
 
-def paired(model: VideoAutoencoder, shown: Iterable[Shown], steps: Steps) -> Iterator[Pair]:
+def _comparison(model: VideoAutoencoder, clip: Selection, plan: Plan) -> tuple[Comparison, Iterator[Pair]]:
+    """What takes the frames of the whole clip beside those in tiles, and the former."""
+    tiling = plan.way("decode").on(model, "decode")
+    if not isinstance(tiling, PublishedTiling):
+        raise TileError("the plan is exact: it gives what the whole clip gives, so there is nothing to compare")
+    return Comparison(tiling, clip.pixels), paired(model, clip.shown(), usual_plan(model.spec))
+
+
+def paired(model: VideoAutoencoder, shown: Iterable[Shown], plan: Plan) -> Iterator[Pair]:
     """Source and result of each frame, `1 3 1 h w` in [-1, 1] each, and its time, as the stream gives them back.
 
     Sources wait only while the stream lags. Errors: VideoError where the result is not finite or loses frames.
@@ -78,8 +92,10 @@ def paired(model: VideoAutoencoder, shown: Iterable[Shown], steps: Steps) -> Ite
             waiting.append(one)
             yield one
 
-    results = encoded(model, in_steps(remembered(), model.spec.chunks("encode"), steps.encode))
-    for result in decoded(model, (result.posterior for result in results), steps.decode):
+    encode, decode = plan.way("encode"), plan.way("decode")
+    taken = in_steps(remembered(), model.spec.chunks("encode"), encode.groups)
+    posteriors = (result.posterior for result in encoded(encode.on(model, "encode"), taken))
+    for result in decoded(decode.on(model, "decode"), posteriors, decode.groups):
         if not waiting:
             raise VideoError(f"{model.spec.name}: gave back more frames than it was given")
         source, time = waiting.popleft()
@@ -91,8 +107,14 @@ def paired(model: VideoAutoencoder, shown: Iterable[Shown], steps: Steps) -> Ite
 class _Report:
     """What is known of each frame so far, and the pictures and figures made from it."""
 
-    def __init__(self, model: VideoAutoencoder, clip: Selection) -> None:
-        self.clip = clip
+    def __init__(
+        self,
+        model: VideoAutoencoder,
+        clip: Selection,
+        plan: Plan,
+        comparison: tuple[Comparison, Iterator[Pair]] | None = None,
+    ) -> None:
+        self.clip, self.plan, self.comparison = clip, plan, comparison
         whole = model.spec.chunks("encode")  # groups, or pieces where there are pieces
         self.name, self.lead, self.group = model.spec.name, whole.lead, whole.group
         self.psnr: list[float] = []
@@ -113,6 +135,9 @@ class _Report:
         ):
             for source, result, time in self._timed(pairs):
                 self.add(source, result)
+                if self.comparison is not None:
+                    comparison, wholes = self.comparison
+                    comparison.add(next(wholes)[1], result)
                 write_frame(plain, result, time)
                 write_frame(beside, side_by_side(source, result), time)
                 if progress is not None:
@@ -135,6 +160,8 @@ class _Report:
         title = f"{self.name} · PSNR {_mean(self.psnr):.2f} dB · SSIM {_mean(self.ssim):.3f}"
         contact_sheet(folder / "contact_sheet.png", self.samples.chosen(), title, self.lead)
         plot_per_frame(folder / "per_frame.png", self.psnr, self.ssim, title, self.lead, self.group)
+        if self.comparison is not None:
+            self.comparison[0].draw(folder / "difference.png")
 
     @property
     def figures(self) -> Figures:
@@ -152,6 +179,9 @@ class _Report:
             "psnr_per_position": [_mean(grouped[position :: self.group]) for position in range(self.group)],
             "ssim": _mean(self.ssim),
             "error_gain": GAIN,
+            "exact": self.plan.exact,
+            "plan": self.plan.to_dict(),
+            **({} if self.comparison is None else {"against_whole": self.comparison[0].figures}),
             "seconds": round(self.seconds, 3),
             "frames_per_second": round(len(self.psnr) / self.seconds, 3),
             "psnr_per_frame": [round(value, 4) for value in self.psnr],

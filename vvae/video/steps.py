@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -16,6 +17,7 @@ from vvae.context import StreamState
 from vvae.errors import VideoError
 from vvae.gaussian import DiagonalGaussian
 from vvae.signal import Signal
+from vvae.tiling import PublishedTiling
 from vvae.video.selection import Shown
 
 
@@ -37,13 +39,22 @@ class Encoded:
     state: StreamState
 
 
-def device_of(model: VideoAutoencoder) -> torch.device:
+Runs = VideoAutoencoder | PublishedTiling
+"""What clips go through: a model, its twin in exact tiles, or a model under the rule of a release."""
+
+
+def device_of(model: Runs) -> torch.device:
+    model = model.model if isinstance(model, PublishedTiling) else model
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
-def in_steps(shown: Iterable[Shown], signal: Signal, groups: int, done: int = 0) -> Iterator[Step]:
-    """The lead and `groups` groups, then `groups` groups again and again, then what is left. `done`: frames before."""
-    sizes = repeat(groups * signal.group) if done else chain([signal.frames(groups)], repeat(groups * signal.group))
+def in_steps(shown: Iterable[Shown], signal: Signal, groups: int | None, done: int = 0) -> Iterator[Step]:
+    """The lead and `groups` groups, then `groups` groups again and again, then what is left; None: all in one step.
+
+    `done`: frames before.
+    """
+    first, later = (sys.maxsize, sys.maxsize) if groups is None else (signal.frames(groups), groups * signal.group)
+    sizes = repeat(later) if done else chain([first], repeat(later))
     source = iter(shown)
     ahead = list(islice(source, 1))
     while ahead:
@@ -53,31 +64,48 @@ def in_steps(shown: Iterable[Shown], signal: Signal, groups: int, done: int = 0)
         yield Step(torch.cat([frame for frame, _ in held], dim=2), times or None, not ahead)
 
 
-def encoded(model: VideoAutoencoder, steps: Iterable[Step], state: StreamState | None = None) -> Iterator[Encoded]:
+def encoded(model: Runs, steps: Iterable[Step], state: StreamState | None = None) -> Iterator[Encoded]:
     """The posterior of each step, from a state on. Errors: VideoError where it holds values that are not finite."""
     device = device_of(model)
     for step in steps:
-        posterior, state = model.encode_chunk(step.frames.to(device), state, last=step.last)
+        frames = step.frames.to(device)
+        if isinstance(model, PublishedTiling) or (model.spec.stream_limit("encode") and state is None and step.last):
+            posterior, state = _at_once(model, frames)
+        else:
+            posterior, state = model.encode_chunk(frames, state, last=step.last)
         _refuse_not_finite(model, posterior.mean, "latents")
         yield Encoded(step, posterior, state)
 
 
-def decoded(model: VideoAutoencoder, posteriors: Iterable[DiagonalGaussian], groups: int) -> Iterator[Tensor]:
+def _at_once(model: Runs, frames: Tensor) -> tuple[DiagonalGaussian, StreamState]:
+    """A clip that is one step of a model that cannot stream: its posterior, and a stream that has ended."""
+    posterior = model.encode(frames)
+    given, frame = posterior.mean.shape[2], (frames.shape[0], *frames.shape[3:])
+    return posterior, StreamState(model.spec.digest, "encode", frames.shape[2], given, frame, ended=True)
+
+
+def decoded(model: Runs, posteriors: Iterable[DiagonalGaussian], groups: int | None) -> Iterator[Tensor]:
     """Frames `1 3 1 h w` in [-1, 1] on the CPU, decoded from the posteriors' modes in steps of `groups` groups.
 
-    Errors: VideoError where the result is not finite.
+    None: all at once. Errors: VideoError where the result is not finite.
     """
-    for video in model.decode_stream(regrouped(posteriors, model.spec, groups)):
+    steps = regrouped(posteriors, model.spec, groups)
+    if isinstance(model, PublishedTiling) or not groups:
+        videos = map(model.decode, steps)
+    else:
+        videos = model.decode_stream(steps)  # type: ignore[assignment]
+    for video in videos:
         _refuse_not_finite(model, video, "result")
         yield from torch.split(video.float().cpu().clamp(-1, 1), 1, dim=2)
 
 
 def regrouped(
-    posteriors: Iterable[DiagonalGaussian], spec: VideoAutoencoderSpec, groups: int
+    posteriors: Iterable[DiagonalGaussian], spec: VideoAutoencoderSpec, groups: int | None
 ) -> Iterator[DiagonalGaussian]:
-    """The same latents, cut into the lead and `groups` groups, then `groups` groups each."""
+    """The same latents, cut into the lead and `groups` groups, then `groups` groups each; None: all in one."""
     held: DiagonalGaussian | None = None
     seen, signal = 0, spec.chunks("decode")
+    groups = sys.maxsize if groups is None else groups
     for posterior in posteriors:
         held = posterior if held is None else _joined(held, posterior)
         while held.mean.shape[2] >= (count := signal.frames(groups) if not seen else groups * signal.group):
@@ -115,6 +143,6 @@ def _part(whole: DiagonalGaussian, positions: slice, pieces: slice, frames: int)
     )
 
 
-def _refuse_not_finite(model: VideoAutoencoder, x: Tensor, what: str) -> None:
+def _refuse_not_finite(model: Runs, x: Tensor, what: str) -> None:
     if not torch.isfinite(x).all():
         raise VideoError(f"{model.spec.name}: the {what} holds values that are not finite, check weights and dtype")
