@@ -310,7 +310,8 @@ def _peak(frames: int, keep: str = "drop") -> tuple[int, int]:
     return int(loaded), int(peak)
 
 
-@pytest.mark.parametrize("frames", [130, pytest.param(650, marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("frames", [130, 650])
 def test_memory_does_not_grow_with_the_clip(frames: int) -> None:
     loaded, short = _peak(65)
     allowed = 0.05 * (short - loaded)
