@@ -273,6 +273,4 @@ class VideoAutoencoderSpec(Spec):
 
 
 def _sees_later_groups(layer: LayerSpec, read: Signal) -> bool:
-    given, matrix = layer.trace(read), layer.reach(read, read.frames(2))
-    own, seen = (reach.group_numbers(n, s.lead, s.group) for n, s in zip(matrix.shape, (given, read), strict=True))
-    return reach.groups_around(matrix, own, seen)[1] > 0
+    return reach.groups_around(layer.reach(read, read.frames(2)), layer.trace(read), read)[1] > 0

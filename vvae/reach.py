@@ -12,6 +12,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vvae.signal import Signal
+
 Reach: TypeAlias = NDArray[np.bool_]
 
 
@@ -56,10 +58,11 @@ def group_causal(frames: int, lead: int, group: int, *, before: int, after: int)
     return seen
 
 
-def groups_around(matrix: Reach, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> tuple[int, int]:
-    """The most groups that a frame sees before its own and after it; rows and columns as numbers of groups."""
+def groups_around(matrix: Reach, given: Signal, read: Signal) -> tuple[int, int]:
+    """The most groups that a frame sees before its own and after it; rows are frames of `given`, columns of `read`."""
     out, seen = np.nonzero(matrix)
-    apart = columns[seen] - rows[out]
+    own, other = (group_numbers(n, s.lead, s.group) for n, s in zip(matrix.shape, (given, read), strict=True))
+    apart = other[seen] - own[out]
     return int((-apart).max(initial=0)), int(apart.max(initial=0))
 
 

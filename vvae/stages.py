@@ -15,7 +15,7 @@ from vvae.autoencoder import VideoAutoencoder
 from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.cost import flops
 from vvae.layers.compose import ChainSpec, ResidualSpec
-from vvae.reach import group_numbers, groups_around, is_same_frame
+from vvae.reach import groups_around, is_same_frame
 from vvae.signal import Signal
 from vvae.spec import LayerSpec
 
@@ -107,8 +107,7 @@ def _sight(layer: LayerSpec, read: Signal, groups: int) -> tuple[int, int, bool]
     """The most groups seen before and after one's own, and whether each frame sees itself alone."""
     given = layer.trace(read)
     matrix = layer.reach(read, read.frames(groups))
-    own, seen = (group_numbers(n, s.lead, s.group) for n, s in zip(matrix.shape, (given, read), strict=True))
-    return *groups_around(matrix, own, seen), is_same_frame(matrix)
+    return *groups_around(matrix, given, read), is_same_frame(matrix)
 
 
 def fitting_frames(spec: VideoAutoencoderSpec) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import Any, Literal, Self, TypeAlias, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from vvae.scaling import ClipNorm, LatentScaling
 Content: TypeAlias = Tensor | Mapping[str, Tensor] | Literal["own"] | None
 """What a model with a content decodes with: images, their features, those of the posterior, or on purpose nothing."""
 
+C = TypeVar("C")
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -193,14 +194,13 @@ class WholeClipAutoencoder(nn.Module):
 
     def _features(self, latents: Tensor | DiagonalGaussian, content: Content, positions: int) -> Mapping[str, Tensor]:
         """The features to decode with, for every piece of so many latent positions; none for None."""
-        if isinstance(content, str):
-            content = latents.content if isinstance(latents, DiagonalGaussian) else None
-            if self.content is not None and content is None:
-                raise VideoError(
-                    f"{self.spec.name} decodes with content: give content=images, content=model.content(images), "
-                    "or content=None to decode without on purpose"
-                )
-        if content is None:
+        content = own_content(latents, content)
+        if isinstance(content, str) and self.content is not None:
+            raise VideoError(
+                f"{self.spec.name} decodes with content: give content=images, content=model.content(images), "
+                "or content=None to decode without on purpose"
+            )
+        if content is None or isinstance(content, str):
             return {}
         if self.content is None:
             raise VideoError(f"{self.spec.name} decodes without content; leave it out")
@@ -269,6 +269,13 @@ class WholeClipAutoencoder(nn.Module):
         if kept.frames < 0 or kept.frames > full.frames or kept.height > full.height or kept.width > full.width:
             raise VideoError(f"latents of {full} cannot give {kept}; ask for at most what they hold")
         return kept
+
+
+def own_content(latents: Tensor | DiagonalGaussian, content: C) -> C | Tensor:
+    """The images of a posterior for its "own" content; anything else, and "own" where it has none, as it is."""
+    if isinstance(content, str) and isinstance(latents, DiagonalGaussian) and latents.content is not None:
+        return latents.content
+    return content
 
 
 def cut_content(content: Content, start: int, count: int) -> Content:

@@ -8,30 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from tests import parity
+from tests.arch.small import clip, gives_back_any_number_of_frames, model_of
 from vvae import StreamError, verify
 from vvae.arch.od_vae import LAYOUTS, VARIANTS, od_vae, od_vae_streaming
 from vvae.arch.od_vae_names import flat_layers, published_fields, renames
-from vvae.autoencoder import VideoAutoencoder
-from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.layers import CausalConv3d, FrameAttention, FrameConv2d, MisfoldedAttention
 from vvae.models.recognise import shapes_of
 from vvae.published.renames import to_own, to_published
 
 EVERY_VARIANT = pytest.mark.parametrize("variant", list(VARIANTS))
 SMALL: dict[str, Any] = {"width": 4, "groups": 2, "blocks": 1, "latent_channels": 3}
-
-
-def model_of(spec: VideoAutoencoderSpec) -> VideoAutoencoder:
-    torch.manual_seed(0)
-    return spec.build().double()
-
-
-def clip(frames: int, height: int = 16, width: int = 16, channels: int = 3) -> Tensor:
-    generator = torch.Generator().manual_seed(frames)
-    return torch.randn(1, channels, frames, height, width, generator=generator, dtype=torch.float64)
 
 
 # --------------------------------------------------------------------------- the releases
@@ -156,15 +144,7 @@ def test_as_released_no_stream_is_possible_and_the_layer_is_named(variant: str) 
 
 @EVERY_VARIANT
 def test_any_number_of_frames_comes_back(variant: str) -> None:
-    model = model_of(od_vae(variant, **SMALL))
-    with torch.no_grad():
-        for frames, positions in ((1, 1), (2, 2), (4, 2), (5, 2), (8, 3)):
-            posterior = model.encode(clip(frames, 8, 12))
-            assert posterior.mean.shape[2:] == (positions, 1, 2)
-            assert model.decode(posterior).shape[2:] == (frames, 8, 12)
-            floored = model.encode(clip(frames, 8, 12), framing="published")
-            assert floored.mean.shape[2:] == ((frames - 1) // 4 + 1, 1, 1)
-            assert model.decode(floored).shape[2:] == ((frames - 1) // 4 * 4 + 1, 8, 8)
+    gives_back_any_number_of_frames(od_vae(variant, **SMALL))
 
 
 # --------------------------------------------------------------------------- the attention of v1.0

@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import vvae
 from tests import parity
+from tests.arch.small import clip, model_of
 from vvae import CheckpointError, SpecError, StreamError, verify
 from vvae.arch.image_vae import image_vae
 from vvae.arch.image_vae import renames as image_renames
 from vvae.arch.tae import VARIANTS, published_fields, renames, tae
-from vvae.autoencoder import VideoAutoencoder
 from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.models.recognise import shapes_of
 from vvae.models.tae_layout import FAMILY, PADDING, layout
@@ -30,16 +29,6 @@ PADDINGS = pytest.mark.parametrize("variant", list(VARIANTS))
 def small(variant: str | None = None, **fields: Any) -> VideoAutoencoderSpec:
     given = {"widths": (4, 4, 4, 4), "blocks": 1, "groups": 2, "latent_channels": 2}
     return tae(variant, **{**given, **fields})
-
-
-def model_of(spec: VideoAutoencoderSpec) -> VideoAutoencoder:
-    torch.manual_seed(0)
-    return spec.build().double()
-
-
-def clip(frames: int, height: int = 8, width: int = 16) -> Tensor:
-    generator = torch.Generator().manual_seed(frames)
-    return torch.randn(1, 3, frames, height, width, generator=generator, dtype=torch.float64)
 
 
 # --------------------------------------------------------------------------- the release
@@ -156,7 +145,7 @@ def test_every_latent_sees_every_frame_and_back(frames: int, variant: str) -> No
     spec = small(variant)
     for direction in ("encode", "decode", "reconstruct"):
         assert spec.dependency(frames, direction).all()
-    model, x = model_of(spec), clip(frames)
+    model, x = model_of(spec), clip(frames, 8)
     verify.check_reach(model.encoder, spec.dependency(frames, "encode"), x)
     z = torch.randn(1, 2, spec.latent_frames(frames), 1, 2, dtype=torch.float64)
     verify.check_reach(model.decoder, spec.decoder.reach(spec.latents, z.shape[2]), z)
@@ -168,7 +157,7 @@ def test_stream_is_refused_with_the_layer_and_the_reason() -> None:
     told = r"conv_in\.time: its convolution sees later frames"
     assert re.match(rf"encoder\.{told}", str(spec.stream_limit("encode")))
     with pytest.raises(StreamError, match=rf"encoder\.{told}"):
-        model.encode_chunk(clip(8))
+        model.encode_chunk(clip(8, 8))
     with pytest.raises(StreamError, match=rf"decoder\.{told}"):
         model.decode_chunk(torch.zeros(1, 2, 1, 1, 1, dtype=torch.float64))
 
@@ -178,7 +167,7 @@ def test_stream_is_refused_with_the_layer_and_the_reason() -> None:
 def test_paddings_differ_where_they_should(variant: str) -> None:
     """zero and replicate decode, zero and tail encode differently; with the same weights and nothing else changed."""
     zero, other = model_of(small("zero")), model_of(small(variant))
-    x, z = clip(9), torch.randn(1, 2, 2, 1, 1, dtype=torch.float64)
+    x, z = clip(9, 8), torch.randn(1, 2, 2, 1, 1, dtype=torch.float64)
     same = (torch.equal(zero.encoder(x), other.encoder(x)), torch.equal(zero.decoder(z), other.decoder(z)))
     assert same == {"zero": (True, True), "replicate": (True, False), "tail": (False, True)}[variant]
 

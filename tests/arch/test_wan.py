@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.arch.small import clip, gives_back_any_number_of_frames, model_of
 from vvae import verify
 from vvae.arch.wan import DEVIATION, MEAN, NAMINGS, VARIANTS, renames, wan
-from vvae.autoencoder import VideoAutoencoder
 from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.layers import Clamp
 from vvae.models.recognise import shapes_of
@@ -32,16 +32,6 @@ every_model = pytest.mark.parametrize("name", list(MODELS))
 
 def spec_of(name: str) -> VideoAutoencoderSpec:
     return wan(**{**SMALL, **MODELS[name]})
-
-
-def model_of(spec: VideoAutoencoderSpec) -> VideoAutoencoder:
-    torch.manual_seed(0)
-    return spec.build().double()
-
-
-def clip(frames: int, height: int = 16, width: int = 16, channels: int = 3) -> Tensor:
-    generator = torch.Generator().manual_seed(frames)
-    return torch.randn(1, channels, frames, height, width, generator=generator, dtype=torch.float64)
 
 
 # --------------------------------------------------------------------------- the release
@@ -153,14 +143,7 @@ def test_chunks_give_what_the_whole_clip_gives(chunks: list[int], name: str) -> 
 
 @torch.no_grad()
 def test_any_number_of_frames_comes_back() -> None:
-    model = model_of(wan(**SMALL))
-    for frames, positions in ((1, 1), (2, 2), (4, 2), (5, 2), (8, 3)):
-        posterior = model.encode(clip(frames, 8, 12))
-        assert posterior.mean.shape[2:] == (positions, 1, 2)
-        assert model.decode(posterior).shape[2:] == (frames, 8, 12)
-        floored = model.encode(clip(frames, 8, 12), framing="published")
-        assert floored.mean.shape[2:] == ((frames - 1) // 4 + 1, 1, 1)
-        assert model.decode(floored).shape[2:] == ((frames - 1) // 4 * 4 + 1, 8, 8)
+    gives_back_any_number_of_frames(wan(**SMALL))
 
 
 def test_published_tiles_join_what_belongs_together() -> None:

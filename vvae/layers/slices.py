@@ -53,7 +53,7 @@ def in_a_row(layers: Sequence[nn.Module], x: Tensor, ctx: Context) -> tuple[Tens
     while layers:
         stretch = [] if torch.is_grad_enabled() else _sliceable(layers)
         frames = _at_once(stretch, x)
-        if stretch and x.shape[2] > frames + stretch[-1].leads(ctx):
+        if stretch and x.shape[2] > frames + _leads(stretch, ctx):
             x, own, count = _in_slices(stretch, x, ctx, frames, own), True, len(stretch)
         else:
             (x, count), own = _one(layers, x, ctx), False
@@ -108,15 +108,19 @@ def _at_once(layers: Sequence[Layer], x: Tensor) -> int:
     return max(AT_ONCE // (max(batch, 1) * max(most, 1)) // unit, 1) * unit
 
 
+def _leads(layers: Sequence[Layer], ctx: Context) -> int:
+    return max(layer.leads(ctx) for layer in layers)
+
+
 def _in_slices(layers: Sequence[Layer], x: Tensor, ctx: Context, frames: int, own: bool) -> Tensor:
     """The same slice by slice, written over x where it is our `own` and of the same shape."""
     step, head, length, done = SliceStep(ctx), layers[0], x.shape[2], 0
-    lead, unit = max(layer.leads(ctx) for layer in layers), max(layer.unit for layer in layers)
+    unit = max(layer.unit for layer in layers)
     count, found = layers[-1].given(length, ctx), []
     if isinstance(head, Norm) and head.whole_clip:
         head.check(ctx)
         found = head.measured(x.contiguous(memory_format=torch.channels_last_3d))
-    starts = [0, *range(lead + frames, length - unit + 1, frames)]
+    starts = [0, *range(_leads(layers, ctx) + frames, length - unit + 1, frames)]
     out: Tensor | None = None
     for start, end in zip(starts, [*starts[1:], length], strict=True):
         step.last = ctx.last and end == length

@@ -69,6 +69,18 @@ def _nothing(told: Mapping[str, Any]) -> Fields:
     return {}
 
 
+def of_diffusers(config: Config, kind: str, keys: Mapping[str, str], read: Callable[[Config], Fields]) -> Fields:
+    """The fields that diffusers' config.json says: where it names the class all, for absent keys are defaults.
+
+    kind: the class. keys: names of the config with the field that each stands for. read: all fields of a config.
+    """
+    found = config.get("_class_name")
+    if found not in (None, kind):
+        return {}
+    fields = read(config)
+    return fields if found else {own: fields[own] for key, own in keys.items() if key in config}
+
+
 def _network(spec: VideoAutoencoderSpec) -> tuple[object, ...]:
     return spec.encoder, spec.decoder, spec.content
 

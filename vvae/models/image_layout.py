@@ -6,7 +6,7 @@ from itertools import count, takewhile
 from typing import Any
 
 from vvae.arch.image_vae import NAMINGS, VARIANTS, Naming, image_vae, published_fields, renames
-from vvae.models.family import Config, Family, Fields, Shapes
+from vvae.models.family import Config, Family, Fields, Shapes, of_diffusers
 
 KEYS = {
     "in_channels": "channels",
@@ -76,14 +76,10 @@ def _told(fields: Fields) -> str:
 
 
 def stated(config: Config) -> Fields:
-    """The fields that a config.json says: diffusers' (of its class all, absent keys are defaults) or CompVis'."""
+    """The fields that a config.json says: diffusers' or CompVis'."""
     if "ddconfig" in config:
         return published_fields(config)
-    kind = config.get("_class_name")
-    if kind not in (None, "AutoencoderKL"):
-        return {}
-    fields = published_fields(config)
-    return fields if kind else {own: fields[own] for key, own in KEYS.items() if key in config}
+    return of_diffusers(config, "AutoencoderKL", KEYS, published_fields)
 
 
 FAMILY = Family(

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.layers.compose import CompositeSpec
-from vvae.reach import Reach, group_numbers, groups_around, is_same_frame
+from vvae.reach import groups_around, is_same_frame
 from vvae.signal import Signal
 from vvae.spec import LayerSpec
 from vvae.summary import Direction
@@ -50,19 +50,13 @@ def _leaves(path: str, layer: LayerSpec, signal: Signal) -> Iterator[tuple[str, 
 @lru_cache(maxsize=4096)
 def _sight(layer: LayerSpec, read: Signal) -> tuple[int | None, bool]:
     given = layer.trace(read)
-    found = (_groups_ahead(layer.reach(read, read.frames(n)), given, read) for n in GROUPS)
+    found = (groups_around(layer.reach(read, read.frames(n)), given, read)[1] for n in GROUPS)
     return _settled(found), is_same_frame(layer.reach(read, read.frames(GROUPS[0])))
 
 
 def _settled(found: Iterable[int]) -> int | None:
     """What is found of a clip and of the one twice as long; None where it grows with the clip."""
     return next((few for few, more in pairwise(found) if few == more), None)
-
-
-def _groups_ahead(matrix: Reach, given: Signal, read: Signal) -> int:
-    """The most groups after a frame's own that it sees."""
-    own, seen = (group_numbers(n, s.lead, s.group) for n, s in zip(matrix.shape, (given, read), strict=True))
-    return groups_around(matrix, own, seen)[1]
 
 
 def ahead(spec: VideoAutoencoderSpec, direction: Direction) -> int | None:
@@ -74,8 +68,8 @@ def ahead(spec: VideoAutoencoderSpec, direction: Direction) -> int | None:
         return 0
     given, read = (spec.latents, spec.pixels) if direction == "encode" else (spec.pixels, spec.latents)
     whole = spec.replace(framing=spec.framing.replace(piece=None))
-    found = (_groups_ahead(whole.dependency(whole.pixels.frames(n), direction), given, read) for n in GROUPS)
-    return _settled(found)
+    matrices = (whole.dependency(whole.pixels.frames(n), direction) for n in GROUPS)
+    return _settled(groups_around(matrix, given, read)[1] for matrix in matrices)
 
 
 def in_time(spec: VideoAutoencoderSpec) -> str:

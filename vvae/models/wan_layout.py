@@ -7,7 +7,7 @@ from itertools import count, takewhile
 from typing import Any
 
 from vvae.arch.wan import NAMINGS, VARIANTS, Naming, published_fields, renames, wan
-from vvae.models.family import Config, Family, Fields, Shapes
+from vvae.models.family import Config, Family, Fields, Shapes, of_diffusers
 
 KEYS = {
     "in_channels": "channels",
@@ -69,12 +69,8 @@ def _told(fields: Fields) -> str:
 
 
 def stated(config: Config) -> Fields:
-    """The fields that diffusers' config.json says: of its class all, absent keys are defaults."""
-    kind = config.get("_class_name")
-    if kind not in (None, "AutoencoderKLWan"):
-        return {}
-    fields = published_fields(config)
-    return fields if kind else {own: fields[own] for key, own in KEYS.items() if key in config}
+    """The fields that diffusers' config.json says."""
+    return of_diffusers(config, "AutoencoderKLWan", KEYS, published_fields)
 
 
 FAMILY = Family(

@@ -24,7 +24,7 @@ from vvae.tiling.rules import Compression, Direction, Window
 from vvae.tiling.sections import Section, groups_around, sections
 from vvae.tiling.tiles import Place, Progress, in_tiles
 from vvae.tiling.units import Frames, Pixels
-from vvae.whole_clips import LAYOUTS, Content
+from vvae.whole_clips import LAYOUTS, Content, own_content
 
 
 class ExactTiling(VideoAutoencoder):
@@ -98,8 +98,7 @@ class ExactTiling(VideoAutoencoder):
             return video if into is None else _fitting(into, video, video.shape[2]).copy_(video)
         z, fit = self._latents(latents)
         fit = self._cropped(z, fit, self.spec.decoded_frames(z.shape[2]), frames, size)
-        if isinstance(latents, DiagonalGaussian) and isinstance(content, str) and latents.content is not None:
-            content = latents.content
+        content = own_content(latents, content)
         size, at = (fit.height, fit.width), 0
         for video in self.decode_stream(self._chunks(z, "decode"), frames=fit.frames, size=size, content=content):
             if into is None:

@@ -19,6 +19,7 @@ from vvae.tiling.blend import blended_rows
 from vvae.tiling.layout import Gives, TilePlan, laid_out
 from vvae.tiling.rules import Compression, Direction, TilingRule
 from vvae.tiling.tiles import Place, Progress, Run, in_tiles
+from vvae.whole_clips import own_content
 
 TiledFeatures: TypeAlias = Sequence[Sequence[Mapping[str, Tensor]]]
 """The features of a content image tile by tile: rows, columns, then `b c n h w` by name."""
@@ -177,10 +178,11 @@ class PublishedTiling:
 
     def _features(self, latents: Tensor | DiagonalGaussian, content: TiledContent, cut: bool) -> TiledFeatures | None:
         """The features to decode with, tile by tile; all in one where the latents are not cut."""
+        content = own_content(latents, content)
         if isinstance(content, str):
-            content = latents.content if isinstance(latents, DiagonalGaussian) else None
-            if content is None and self.model.content is not None:
+            if self.model.content is not None:
                 raise VideoError(f"{self.model.spec.name} decodes with content; give images, or None on purpose")
+            return None
         if not isinstance(content, Tensor):
             return content
         if self.model.content is None:

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+from vvae import reach
 from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.errors import TileError
 from vvae.layers.compose import ChainSpec, CompositeSpec
-from vvae.reach import group_numbers
-from vvae.reach import groups_around as around
 from vvae.signal import Signal
 from vvae.spec import LayerSpec
 from vvae.tiling.layout import Axis, TilePlan, halo_axis
@@ -143,9 +142,7 @@ _MOST = 32  # groups: of a layer that sees half as many, no chunk saves anything
 
 
 def _groups_seen(layer: LayerSpec, read: Signal) -> tuple[int, int]:
-    matrix, given = layer.reach(read, read.frames(_MOST)), layer.trace(read)
-    own, seen = (group_numbers(n, s.lead, s.group) for n, s in zip(matrix.shape, (given, read), strict=True))
-    return around(matrix, own, seen)
+    return reach.groups_around(layer.reach(read, read.frames(_MOST)), layer.trace(read), read)
 
 
 def _at_fault_in_time(link: Link) -> str:

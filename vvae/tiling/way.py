@@ -14,7 +14,7 @@ from vvae.gaussian import DiagonalGaussian
 from vvae.tiling.exact import exact
 from vvae.tiling.rules import Direction
 from vvae.tiling.units import Frames, Pixels
-from vvae.whole_clips import Content, dtype_of
+from vvae.whole_clips import Content, dtype_of, own_content
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,7 @@ class Way:
             return model.decode(latents, frames=frames, size=size, content=content)
         z, fit = model._latents(latents)
         fit = model._cropped(z, fit, model.spec.decoded_frames(z.shape[2]), frames, size)
-        if isinstance(latents, DiagonalGaussian) and isinstance(content, str) and latents.content is not None:
-            content = latents.content
+        content = own_content(latents, content)
         kept: dict[str, Any] = {"frames": fit.frames, "size": (fit.height, fit.width)}
         shape = (len(z), model.spec.pixels.channels, fit.frames, fit.height, fit.width)
         out = z.new_empty(shape, dtype=dtype_of(model.decoder, z.dtype))
