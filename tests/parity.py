@@ -63,7 +63,9 @@ EXCEPTED_CASES: Mapping[str, tuple[str, ...]] = {
 LONG = (
     *(f"tiled_{of}" for of in ("release_layout_160x192", "quarter_72x104", "half_80x72", "default_factor_72x104")),
     *(f"model_ft4_{of}" for of in ("64x96", "forward_b2_32x64", "encode_T33", "encode_T17_40x70", "encode_T20")),
+    *(f"tiled_{of}" for of in ("zero_factor_64x72", "forward_72x48", "forward_40x72", "linear_72x40", "quarter_64x40")),
     *("model_ft2_64x32", "model_ft2_encode_T17", "tiled_v11_decode", "tiled_v12_decode", "release_full_width_t5"),
+    *("tiled_v12_decode_overlap_half", "tiled_v12_decode_overlap_eighth"),
 )
 """Cases that take long in float64: there they run in the thorough profile only, in float32 always."""
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}

@@ -8,16 +8,15 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import nn
 
 from vvae.autoencoder import VideoAutoencoder
 from vvae.autoencoder_spec import VideoAutoencoderSpec
-from vvae.cost import flops
 from vvae.layers.compose import ChainSpec, ResidualSpec
 from vvae.reach import groups_around, is_same_frame
 from vvae.signal import Signal
 from vvae.spec import LayerSpec
+from vvae.summary import dry_run
 
 _FEW = 4  # stages: then those that are chains themselves are opened
 
@@ -44,18 +43,12 @@ class Stage:
 
 def stages(spec: VideoAutoencoderSpec, size: tuple[int, int, int]) -> list[Stage]:
     """The stages of encoder and decoder; FLOPs for a clip of `size` (frames, height, width)."""
-    with torch.device("meta"):
-        model = spec.build()
-        clip = torch.zeros(1, spec.pixels.channels, *size)
-    with torch.no_grad():
-        posterior = model.encode(clip)
-    costs = {"encoder": flops(lambda: model.encode(clip)), "decoder": flops(lambda: model.decode(posterior))}
-    found = []
-    for part, read in (("encoder", spec.pixels), ("decoder", spec.latents)):
-        layer, root = getattr(spec, part), type(getattr(model, part)).__name__
+    dry, found = dry_run(spec, size), []
+    for direction, part, read in (("encode", "encoder", spec.pixels), ("decode", "decoder", spec.latents)):
+        layer, root = getattr(spec, part), type(getattr(dry.model, part)).__name__
         for path, stage, signal in _opened(layer, read):
-            count = costs[part].get(f"{root}.{path}" if path else root, 0)
-            found.append(_stage(spec, model, f"{part}.{path}".rstrip("."), stage, signal, count))
+            count = dry.flops[direction].get(f"{root}.{path}" if path else root, 0)  # type: ignore[index]
+            found.append(_stage(spec, dry.model, f"{part}.{path}".rstrip("."), stage, signal, count))
     return found
 
 
@@ -110,10 +103,17 @@ def _sight(layer: LayerSpec, read: Signal, groups: int) -> tuple[int, int, bool]
     return *groups_around(matrix, given, read), is_same_frame(matrix)
 
 
+def _fitting(spec: VideoAutoencoderSpec, most: int) -> Iterator[int]:
+    frames = spec.filled_frames(1)
+    while frames <= most:
+        yield frames
+        frames = spec.filled_frames(frames + 1)
+
+
 def fitting_frames(spec: VideoAutoencoderSpec) -> str:
     """The numbers of frames that pass as they are: "any", or "1, 5, 9, ... (1 + 4k)"."""
     most = spec.framing.lead + 4 * (spec.framing.piece or spec.framing.group)
-    fits = [n for n in range(1, most + 1) if spec.filled_frames(n) == n]
+    fits = list(_fitting(spec, most))
     if len(fits) == most:
         return "any"
     steps = {b - a for a, b in pairwise(fits)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -95,17 +96,32 @@ def _lines(part: PartSummary) -> list[str]:
     ]
 
 
+@dataclass(frozen=True, eq=False)
+class Dry:
+    """A model on the meta device, a clip, its posterior, and the FLOPs of both directions by module path."""
+
+    model: VideoAutoencoder
+    clip: Tensor
+    posterior: DiagonalGaussian
+    flops: Mapping[Direction, Mapping[str, int]]
+
+
+@lru_cache(maxsize=4)
+def dry_run(spec: VideoAutoencoderSpec, size: tuple[int, int, int]) -> Dry:
+    """One clip of that size (frames, height, width) there and back, without values."""
+    with torch.device("meta"):
+        model = spec.build()
+        clip = torch.zeros(1, spec.pixels.channels, *size)
+    found: list[DiagonalGaussian] = []
+    encode = flops(lambda: found.append(model.encode(clip)))
+    return Dry(model, clip, found[0], {"encode": encode, "decode": flops(lambda: model.decode(found[0]))})
+
+
 def summarize(spec: VideoAutoencoderSpec, size: tuple[int, int, int]) -> Summary:
     """See `VideoAutoencoderSpec.summary`; everything is counted on the meta device, in float32."""
     if len(size) != 3 or min(size) < 1:
         raise VideoError(f"size {size} is not (frames, height, width); give three numbers, at least 1 each")
-    frames, height, width = size
-    with torch.device("meta"):
-        model = spec.build()
-        clip = torch.zeros(1, spec.pixels.channels, frames, height, width)
-    with torch.no_grad():
-        posterior = model.encode(clip)
-    shape = spec.latent_shape(frames, height, width)
+    dry, shape = dry_run(spec, tuple(size)), spec.latent_shape(*size)
     pixels = Fraction(spec.pixels.group, spec.latents.group) * spec.latents.stride**2
     return Summary(
         name=spec.name,
@@ -116,16 +132,16 @@ def summarize(spec: VideoAutoencoderSpec, size: tuple[int, int, int]) -> Summary
         lead=spec.pixels.lead,
         group=spec.pixels.group,
         piece=spec.framing.piece,
-        encode=_part(model, "encode", clip),
-        decode=_part(model, "decode", posterior),
+        encode=_part(dry, "encode", dry.clip),
+        decode=_part(dry, "decode", dry.posterior),
     )
 
 
-def _part(model: VideoAutoencoder, direction: Direction, x: Tensor | DiagonalGaussian) -> PartSummary:
+def _part(dry: Dry, direction: Direction, x: Tensor | DiagonalGaussian) -> PartSummary:
+    model, counted = dry.model, dry.flops[direction]
     run: Callable[[Any], Any] = model.encode if direction == "encode" else model.decode
     module = model.encoder if direction == "encode" else model.decoder
     parts = [module, model.content] if direction == "decode" and model.content is not None else [module]
-    counted = flops(lambda: run(x))
     root = type(module).__name__
     limit = model.spec.stream_limit(direction)
     history, look_ahead = _sight(model.spec, direction)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,24 @@ def test_a_wrong_tile_or_chunk_is_refused_by_what_is_legal(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert told in lines[0]
+    assert sorted(workplace.rglob("*")) == before
+
+
+@pytest.mark.parametrize("options", [("--tile", "16"), ("--chunk", "4"), ("--tile", "od_vae.tiny")], ids=" ".join)
+def test_what_does_not_fit_into_memory_is_refused_before_the_first_frame(
+    workplace: Path,
+    run: Run,
+    presets: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, str],
+) -> None:
+    monkeypatch.setattr(sys.modules["vvae.tiling.plan"], "usable", lambda device: 2**20)
+    before = sorted(workplace.rglob("*"))
+    assert run("reconstruct", "clip.mp4", *MODEL, *options) == 2
+    refusal = capsys.readouterr().err
+    assert f"{' '.join(options)}: vvae-small needs " in refusal
+    assert "but there are 1MiB; give more memory" in refusal
     assert sorted(workplace.rglob("*")) == before
 
 

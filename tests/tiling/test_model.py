@@ -55,6 +55,19 @@ def test_a_big_clip_comes_back_in_its_size_and_is_another_one(model: VideoAutoen
 
 
 @torch.no_grad()
+def test_what_comes_back_is_laid_into_the_tensor_that_is_given(model: VideoAutoencoder) -> None:
+    tiled = published(model, RULE)
+    for size in ((24, 40), (33, 21), (8, 8)):
+        posterior = tiled.encode(clip(2, *size))
+        wanted = tiled.decode(posterior)
+        own = torch.zeros_like(wanted)
+        assert tiled.decode(posterior, into=own) is own
+        assert torch.equal(own, wanted)
+        with pytest.raises(TileError, match=r"into holds \(1, 3, 2, 7, 7\), but \(1, 3, 2, "):
+            tiled.decode(posterior, into=torch.zeros(1, 3, 2, 7, 7).double())
+
+
+@torch.no_grad()
 def test_sizes_are_floored_filled_or_refused(model: VideoAutoencoder) -> None:
     x, tiled = clip(1, 29, 30), published(model, RULE)
     assert tiled.decode(tiled.encode(x, framing="published")).shape[3:] == (28, 28)

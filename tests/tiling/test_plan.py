@@ -19,7 +19,7 @@ from vvae.arch import image_vae, iv_vae
 from vvae.autoencoder import VideoAutoencoder
 from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.cost import live_bytes
-from vvae.tiling import Plan, Way, plan, steps, usual_plan
+from vvae.tiling import Plan, Way, plan, preset_plan, steps, usual_plan, within
 from vvae.tiling.budget import parse_bytes, told
 from vvae.tiling.need import Asked, cost, needed
 from vvae.tiling.plan import BOTH, MOST_GROUPS
@@ -184,6 +184,31 @@ def test_without_a_budget_steps_are_the_usual_ones_unless_memory_is_short(monkey
     monkeypatch.setattr(module, "usable", lambda device: 2**20)
     with pytest.raises(VideoError, match="but there are 1MiB"):
         plan(spec, SIZE, files=True)
+
+
+@pytest.mark.parametrize("way", [Way(1), Way(2, tile=32)], ids=str)
+def test_a_plan_that_somebody_chose_is_refused_where_it_does_not_fit(way: Way) -> None:
+    spec, size = spec_of("vvae_small"), (17, 256, 256)
+    chosen = Plan((("encode", way), ("decode", way)))
+    found = within(chosen, spec, size, "1TB", files=True)
+    assert found == replace(chosen, needs=found.needs)
+    asked = Asked(spec, size, files=True)
+    assert found.needs is not None
+    assert found.needs > max(needed(asked, direction, way) for direction in BOTH)
+    assert within(chosen, spec, size, found.needs, files=True) == found
+    with pytest.raises(VideoError, match=rf"needs {told(found.needs)} for 17 frames of 256x256 .* give more memory"):
+        within(chosen, spec, size, found.needs - 1, files=True)
+
+
+def test_a_rule_holds_the_clip_beside_its_tile() -> None:
+    spec, size = spec_of("od_vae"), (17, 512, 512)
+    found = within(preset_plan(spec, "od_vae.v1_2"), spec, size, "1TB")
+    whole = plan(spec, size, "1TB")
+    assert found.needs is not None
+    assert whole.needs is not None
+    assert found.needs < whole.needs
+    with pytest.raises(VideoError, match=r"under the rule od_vae.v1_2, which is not exact, but there are 1MiB"):
+        within(preset_plan(spec, "od_vae.v1_2"), spec, size, "1MiB")
 
 
 def test_a_model_that_cannot_stream_takes_all_frames() -> None:

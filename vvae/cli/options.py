@@ -126,8 +126,12 @@ def chosen_plan(
     asked = f"--tile {tile}" if tile is not None else f"--chunk {chunk}"
     if memory is not None:
         raise VvaeError(f"{asked}: leave it out with --memory, which chooses steps and tiles itself")
+    from vvae.tiling import within
+
+    model, where = opened.model, next(opened.model.parameters()).device
     try:
-        return _told_plan(tile, chunk, opened.model, directions)
+        told = _told_plan(tile, chunk, model, directions)
+        return within(told, model.spec, (frames, *size), device=where, dtype=opened.dtype, files=True)
     except VvaeError as error:
         raise VvaeError(f"{asked}: {error}") from None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
-from functools import wraps
-from typing import Any, Literal, TypeVar
+from functools import cached_property, wraps
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -21,22 +21,25 @@ from vvae.signal import Signal
 from vvae.spec import AnyLayer, Layers, LayerSpec, at
 
 S = TypeVar("S", bound=LayerSpec)
+P = ParamSpec("P")
+T = TypeVar("T")
 TAKEN = frozenset(dir(nn.Module()))
 """What nn.Module calls its own: no layer can have such a name."""
 
 
-def once(trace: Callable[[S, Signal], Signal]) -> Callable[[S, Signal], Signal]:
-    """What `trace` found for a signal is remembered with the spec, so that a deep tree is not traced over and over."""
+def once(find: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """What a method found is remembered with the spec, so that a deep tree is not walked over and over."""
 
-    @wraps(trace)
-    def traced(self: S, signal: Signal) -> Signal:
-        known = self.__dict__.setdefault("_traced", {})
-        if signal not in known:
-            known[signal] = trace(self, signal)
-        given: Signal = known[signal]
+    @wraps(find)
+    def found(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        known = self.__dict__.setdefault("_known", {})
+        asked = (find.__name__, args, *kwargs.items())
+        if asked not in known:
+            known[asked] = find(self, *args, **kwargs)
+        given: T = known[asked]
         return given
 
-    return traced
+    return found
 
 
 def own_layers(module: nn.Module) -> dict[str, nn.Module]:
@@ -139,6 +142,7 @@ class ChainSpec(CompositeSpec):
     def trace(self, signal: Signal) -> Signal:
         return next(reversed(self.trace_children(signal).values()), signal)
 
+    @once
     def frames(self, signal: Signal, frames: int) -> int:
         for name, layer, read in self.inputs(signal):
             with at(name):
@@ -235,13 +239,14 @@ class ResidualSpec(CompositeSpec):
         self.trace_children(signal)
         if "shortcut" in self.layers:
             raise SpecError("'shortcut' names the shortcut; choose another name for the layer")
-        body, short = self._branches()
+        body, short = self._branches
         ends = {"layers": body.trace(signal), "shortcut": short.trace(signal)}
         _agree(ends, lambda end: end, "both sides of a residual must give the same signal; add or change its shortcut")
         return ends["layers"]
 
+    @once
     def frames(self, signal: Signal, frames: int) -> int:
-        body, short = self._branches()
+        body, short = self._branches
         return _agree_in_frames({"layers": body.frames(signal, frames), "shortcut": short.frames(signal, frames)})
 
     def build(self, signal: Signal) -> Residual:
@@ -250,8 +255,9 @@ class ResidualSpec(CompositeSpec):
         return Residual(children, shortcut)
 
     def reach(self, signal: Signal, frames: int) -> Reach:
-        return reach.union(branch.reach(signal, frames) for branch in self._branches())
+        return reach.union(branch.reach(signal, frames) for branch in self._branches)
 
+    @cached_property
     def _branches(self) -> tuple[LayerSpec, LayerSpec]:
         short = ChainSpec(layers={} if self.shortcut is None else {"shortcut": self.shortcut})
         return ChainSpec(layers=self.layers), short

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
@@ -199,11 +200,9 @@ def sinusoids(rows: int, channels: int) -> Tensor:
 
     The angle of channel j is row / 10000^(2*floor(j/2)/channels). Source: arXiv 1706.03762.
     """
-    channel = torch.arange(channels, dtype=torch.float64)
-    angles = torch.arange(rows, dtype=torch.float64)[:, None] / 10000 ** (
-        channel.div(2, rounding_mode="floor") * 2 / channels
-    )
-    return torch.where(channel % 2 == 0, angles.sin(), angles.cos())
+    channel = np.arange(channels)
+    angles = np.arange(rows)[:, None] / 10000 ** (channel // 2 * 2 / channels)
+    return torch.tensor(np.where(channel % 2 == 0, np.sin(angles), np.cos(angles)))
 
 
 class TimePositions(Layer):

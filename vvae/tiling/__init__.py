@@ -4,7 +4,7 @@ from vvae.tiling.chosen import exact_plan, preset_plan
 from vvae.tiling.exact import ExactTiling, exact
 from vvae.tiling.layout import Axis, Span, TilePlan, laid_out, tile_plan
 from vvae.tiling.model import PublishedTiling, compression, published
-from vvae.tiling.plan import Plan, plan, steps, usual_plan
+from vvae.tiling.plan import Plan, plan, steps, usual_plan, within
 from vvae.tiling.rules import (
     Compression,
     ContentTiles,
@@ -53,4 +53,5 @@ __all__ = [
     "steps",
     "tile_plan",
     "usual_plan",
+    "within",
 ]

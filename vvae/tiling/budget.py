@@ -15,7 +15,9 @@ SHARE = 0.9
 """Of what the system says is free, so much is planned with: others take memory too while a clip runs."""
 
 _ROOT = Path("/")
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_UNITS = {"": 1, "B": 1} | {
+    f"{letter}{end}": base**power for power, letter in enumerate("KMGT", 1) for end, base in (("B", 1000), ("IB", 1024))
+}
 
 
 def parse_bytes(text: str) -> int:

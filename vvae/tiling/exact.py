@@ -22,7 +22,7 @@ from vvae.signal import Signal
 from vvae.tiling.layout import TilePlan, reach_axis, whole_axis
 from vvae.tiling.rules import Compression, Direction, Window
 from vvae.tiling.sections import Section, groups_around, sections
-from vvae.tiling.tiles import Place, Progress, in_tiles
+from vvae.tiling.tiles import Place, Progress, checked_into, in_tiles
 from vvae.tiling.units import Frames, Pixels
 from vvae.whole_clips import LAYOUTS, Content, own_content
 
@@ -95,7 +95,7 @@ class ExactTiling(VideoAutoencoder):
         """
         if not self._streams("decode"):
             video = super().decode(latents, frames=frames, size=size, content=content)
-            return video if into is None else _fitting(into, video, video.shape[2]).copy_(video)
+            return video if into is None else checked_into(into, video, *video.shape[2:]).copy_(video)
         z, fit = self._latents(latents)
         fit = self._cropped(z, fit, self.spec.decoded_frames(z.shape[2]), frames, size)
         content = own_content(latents, content)
@@ -103,7 +103,7 @@ class ExactTiling(VideoAutoencoder):
         for video in self.decode_stream(self._chunks(z, "decode"), frames=fit.frames, size=size, content=content):
             if into is None:
                 into = video.new_empty(*video.shape[:2], fit.frames, *size)
-            _fitting(into, video, fit.frames)[:, :, at : at + video.shape[2]] = video
+            checked_into(into, video, fit.frames, *size)[:, :, at : at + video.shape[2]] = video
             at += video.shape[2]
         assert into is not None
         return into
@@ -238,13 +238,6 @@ def _check_tile(core: int, found: Mapping[Direction, Sequence[Section]]) -> None
     if not core or core % cell:
         near = " or ".join(str(n) for n in sorted({core // cell * cell, (core // cell + 1) * cell}) if n)
         raise TileError(f"tiles of {core} pixels break cells of {cell}; multiples of {cell} are legal, as {near}")
-
-
-def _fitting(into: Tensor, video: Tensor, frames: int) -> Tensor:
-    wanted = (*video.shape[:2], frames, *video.shape[3:])
-    if tuple(into.shape) != wanted:
-        raise TileError(f"into holds {tuple(into.shape)}, but {wanted} come out; give a tensor of that shape")
-    return into
 
 
 def _own_context(ctx: Context, place: Place, noise: Mapping[str, Tensor]) -> Context:

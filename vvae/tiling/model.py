@@ -18,7 +18,7 @@ from vvae.gaussian import DiagonalGaussian, PosteriorSpec
 from vvae.tiling.blend import blended_rows
 from vvae.tiling.layout import Gives, TilePlan, laid_out
 from vvae.tiling.rules import Compression, Direction, TilingRule
-from vvae.tiling.tiles import Place, Progress, Run, in_tiles
+from vvae.tiling.tiles import Place, Progress, Run, checked_into, in_tiles
 from vvae.whole_clips import own_content
 
 TiledFeatures: TypeAlias = Sequence[Sequence[Mapping[str, Tensor]]]
@@ -82,17 +82,18 @@ class PublishedTiling:
         frames: int | None = None,
         size: tuple[int, int] | None = None,
         content: TiledContent = "own",
+        into: Tensor | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
         """The clip of latents, or of a posterior: its mode, cropped by its fit. Latents are those of the model.
 
         `frames` and `size` (height, width) crop what comes back; without any of these it comes back as it is.
         `content`, for models with one: images, what `content` of this class made of them, or None on purpose; a
-        posterior has its "own".
+        posterior has its "own". The clip is laid into one tensor: `into`, or one that is made once.
 
         Raises:
             VideoError: no latents of this model, or more frames or pixels than they hold.
-            TileError: content in fewer tiles than the latents.
+            TileError: content in fewer tiles than the latents, or an `into` of another shape than what comes back.
         """
         z, fit = self.model._latents(latents)
         features = self._features(latents, content, self.rule.decode.applies(*z.shape[2:]))
@@ -101,14 +102,13 @@ class PublishedTiling:
             return self.model.decode(tile, content=None if features is None else _feature_at(features, place))
 
         plan = self.plan("decode", (z.shape[2], z.shape[3], z.shape[4]))
-        video = in_tiles(decode, z, plan, progress=progress)
-        full = Fit(*video.shape[2:])
-        fit = fit or full
-        height, width = size or (fit.height, fit.width)
-        kept = Fit(fit.frames if frames is None else frames, height, width)
-        if kept.frames > full.frames or kept.height > full.height or kept.width > full.width:
-            raise VideoError(f"latents of {full} cannot give {kept}; ask for at most what they hold")
-        return kept.crop(video)
+        whole = plan.time.length if plan.time else self.spec.decoded_frames(z.shape[2])
+        fit = self.model._cropped(z, fit, whole, frames, size)
+        cut = fit != Fit(whole, plan.rows.length, plan.columns.length)
+        if into is None or cut:
+            video = fit.crop(in_tiles(decode, z, plan, progress=progress))
+            return video if into is None else checked_into(into, video, *video.shape[2:]).copy_(video)
+        return in_tiles(decode, z, plan, into=into, progress=progress)
 
     def content(self, images: Tensor) -> TiledFeatures:
         """The features of content images `b c h w` or, one for each piece of a clip, `b c n h w`, tile by tile."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from vvae.gaussian import DiagonalGaussian
 from vvae.tiling.budget import parse_bytes, told, usable
 from vvae.tiling.need import Asked, cost, needed
 from vvae.tiling.presets import PresetWay, fitting, preset
-from vvae.tiling.rules import Direction
+from vvae.tiling.rules import Direction, TilingRule
 from vvae.tiling.sections import groups_around, sections
 from vvae.tiling.way import Way
 from vvae.whole_clips import Content
@@ -143,9 +143,44 @@ def plan(
             the model, would fit.
     """
     asked = Asked(spec, size, dtype, str(device), batch, tuple(directions), files)
+    return _chosen(asked, _in_bytes(budget, device), _usual_groups(spec) if budget is None else MOST_GROUPS)
+
+
+def within(
+    chosen: Plan,
+    spec: VideoAutoencoderSpec,
+    size: tuple[int | None, int, int],
+    budget: str | int | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    batch: int = 1,
+    files: bool = False,
+) -> Plan:
+    """A plan that somebody chose (`exact_plan`, `preset_plan`), with the bytes it needs; arguments as of `plan`.
+
+    Raises:
+        VideoError: it needs more than the budget, or than there is.
+    """
+    asked = Asked(spec, size, dtype, str(device), batch, tuple(direction for direction, _ in chosen.ways), files)
+    found = [(needed(asked, direction, _rule(way)) + _beside(asked, direction), way) for direction, way in chosen.ways]
+    (needs, way), there = max(found, key=lambda each: each[0]), _in_bytes(budget, device)
+    if there is not None and needs > there:
+        raise VideoError(
+            f"{spec.name} needs {told(needs)} for {asked} {way}, but there are {told(there)}; give more memory, a "
+            f"smaller size, or smaller tiles and chunks"
+        )
+    return replace(chosen, needs=needs, asked=asked)
+
+
+def _rule(way: Way | PresetWay) -> Way | TilingRule:
+    return way if isinstance(way, Way) else preset(way.name)
+
+
+def _in_bytes(budget: str | int | None, device: torch.device | str) -> int | None:
     if budget is None:
-        return _chosen(asked, usable(device), _usual_groups(spec))
-    return _chosen(asked, parse_bytes(budget) if isinstance(budget, str) else budget)
+        return usable(device)
+    return parse_bytes(budget) if isinstance(budget, str) else budget
 
 
 def _usual_groups(spec: VideoAutoencoderSpec) -> int:

@@ -52,15 +52,24 @@ def in_tiles(
         length = plan.time.length if plan.time else frames
         if out is None:
             out = _empty_room(tile, length, rows, columns)
-        if out.shape != (wanted := (*tile.shape[:2], length, rows, columns)):
-            raise TileError(f"into holds {tuple(out.shape)}, but {tuple(wanted)} come out; give a tensor of that shape")
         at += frames
-        return out[:, :, at - frames : at]
+        return checked_into(out, tile, length, rows, columns)[:, :, at - frames : at]
 
     for _ in chunks_in_tiles(run, x, plan, sides=sides, progress=progress, room=room):
         pass
     assert out is not None
     return out
+
+
+def checked_into(into: Tensor, like: Tensor, *size: int) -> Tensor:
+    """A tensor that takes a result like a clip or tile `b c ...`, of that size (frames, height, width).
+
+    Raises:
+        TileError: it has another shape.
+    """
+    if into.shape != (wanted := (*like.shape[:2], *size)):
+        raise TileError(f"into holds {tuple(into.shape)}, but {wanted} come out; give a tensor of that shape")
+    return into
 
 
 def chunks_in_tiles(
