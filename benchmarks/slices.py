@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,10 @@ from typing import Any
 
 import torch
 
+import vvae
 from vvae.bench.figures import MIB, paired
 from vvae.bench.rounds import play, seconds, timed
+from vvae.bench.work import random_model
 from vvae.cost import peak_bytes
 from vvae.layers import ResidualSpec, slices
 from vvae.layers.compose import CompositeSpec
@@ -50,50 +53,47 @@ def at_once(pixels: int) -> Iterator[None]:
         slices.AT_ONCE = before
 
 
-def blocks(layer: LayerSpec, read: Signal, path: str = "") -> Iterator[tuple[str, LayerSpec, Signal]]:
-    """Every residual block inside, with what it reads."""
+def blocks(layer: LayerSpec, read: Signal, path: str = "") -> Iterator[tuple[str, Signal]]:
+    """The path of every residual block inside, with what it reads."""
     if isinstance(layer, ResidualSpec):
-        yield path, layer, read
+        yield path, read
     elif isinstance(layer, CompositeSpec):
         for name, child, signal in layer.inputs(read):
             yield from blocks(child, signal, f"{path}.{name}".lstrip("."))
 
 
-def runs(block: LayerSpec, read: Signal, groups: int, device: str) -> dict[str, Run]:
-    """The block on one random clip, whole and in slices."""
-    side = int(SIDE / read.stride)
-    with torch.device(device):
-        torch.manual_seed(0)
-        built = block.build(read).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        shape = (1, read.channels, read.frames(groups), side, side)
-        x = torch.randn(shape).contiguous(memory_format=torch.channels_last_3d)
+def runs(model: vvae.VideoAutoencoder, path: str, read: Signal, groups: int) -> dict[str, Run]:
+    """A block of its decoder on one random clip, whole and in slices."""
+    block, side = model.decoder.get_submodule(path), int(SIDE / read.stride)
+    with torch.device(next(model.parameters()).device):
+        x = torch.randn(1, read.channels, read.frames(groups), side, side).contiguous(
+            memory_format=torch.channels_last_3d
+        )
 
     @torch.no_grad()
     def run(pixels: int) -> None:
         with at_once(pixels):
-            built(x)
+            block(x)
 
     return {"whole": lambda: run(2**62), "slices": lambda: run(slices.AT_ONCE)}
 
 
 def measured(name: str, rounds: int) -> dict[str, Any]:
     spec, groups = spec_of(name), GROUPS[name]
-
-    def peaks(found: tuple[str, LayerSpec, Signal]) -> dict[str, int]:
-        return {how: peak_bytes(run) for how, run in runs(*found[1:], groups, "meta").items()}
-
-    found = max(blocks(spec.decoder, spec.latents), key=lambda one: peaks(one)["whole"])
-    path, block, read = found
-    contestants = runs(block, read, groups, "cpu")
+    dry, real = random_model(spec, device="meta"), random_model(spec)
+    peaks = {
+        (path, read): {how: peak_bytes(run) for how, run in runs(dry, path, read, groups).items()}
+        for path, read in blocks(spec.decoder, spec.latents)
+    }
+    (path, read), peak = max(peaks.items(), key=lambda found: found[1]["whole"])
+    contestants = runs(real, path, read, groups)
     for run in contestants.values():
         run()
     played = play({how: lambda run=run: timed(run) for how, run in contestants.items()}, rounds, lambda text: None)
-    shape = (read.channels, read.frames(groups), int(SIDE / read.stride), int(SIDE / read.stride))
     ratio = paired(seconds(played, "slices"), seconds(played, "whole"))
-    clip = 4 * shape[0] * shape[1] * shape[2] * shape[3]
-    return {"model": name, "block": path, "reads": shape, "clip": clip, **peaks(found), "time": ratio.model_dump()} | {
-        "told": str(ratio)
-    }
+    side = int(SIDE / read.stride)
+    shape = (read.channels, read.frames(groups), side, side)
+    return {"model": name, "block": path, "reads": shape, "clip": 4 * math.prod(shape), **peak, "time": str(ratio)}
 
 
 def page(rows: list[dict[str, Any]], threads: int) -> str:
@@ -107,7 +107,7 @@ def page(rows: list[dict[str, Any]], threads: int) -> str:
     for row in rows:
         mib = [f"{row[key] / MIB:.0f} MiB" for key in ("clip", "whole", "slices")]
         reads = "x".join(map(str, row["reads"]))
-        lines.append(f"| {row['model']} | `{row['block']}` | {reads} | {' | '.join(mib)} | {row['told']} |")
+        lines.append(f"| {row['model']} | `{row['block']}` | {reads} | {' | '.join(mib)} | {row['time']} |")
     return "\n".join([*lines, ""])
 
 

@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.parity import EXCEPTED_CASES, FOLDER, LONG
 
+WHOLE = ("model", "tiled")
+"""Kinds of parity cases with a whole model: in the quick profiles they run in one dtype, float64 unless that is slow."""
 EXCEPTED: tuple[str, ...] = ()
 """Architectures with parity files that are not built yet."""
 
@@ -21,7 +23,7 @@ settings.register_profile("ci", max_examples=25, derandomize=True, **_CALM)
 settings.register_profile("thorough", max_examples=1000, **_CALM)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
-_CASE = re.compile(r"::test_parity\w*\[(?P<arch>[a-z_]+)-(?P<case>.+?)(-(float64|float32|bfloat16))?\]$")
+_CASE = re.compile(r"::test_parity\w*\[(?P<arch>[a-z_]+)-(?P<case>.+?)(-(?P<dtype>float64|float32|bfloat16))?\]$")
 
 
 def parity_cases(nodeids: Iterable[str]) -> set[tuple[str, str]]:
@@ -43,8 +45,15 @@ def missing_cases(run: set[tuple[str, str]]) -> list[str]:
 
 def recorded_cases() -> dict[str, set[str]]:
     """Architecture -> names of its cases."""
+    return {arch: set(cases) for arch, cases in _recorded().items()}
+
+
+def _recorded() -> dict[str, dict[str, str]]:
+    """Architecture -> names of its cases, and the kind of each."""
     indices = sorted(FOLDER.glob("*/cases.json")) if FOLDER.exists() else []
-    return {index.parent.name: {case["case"] for case in json.loads(index.read_text())} for index in indices}
+    return {
+        index.parent.name: {case["case"]: case["kind"] for case in json.loads(index.read_text())} for index in indices
+    }
 
 
 def excepted_cases(arch: str) -> set[str]:
@@ -69,14 +78,18 @@ def _whole_suite(config: pytest.Config) -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if os.environ.get("HYPOTHESIS_PROFILE") == "thorough":
         return
-    left_out = {item for item in items if _takes_long(item)}
+    models = {(arch, name) for arch, cases in _recorded().items() for name, kind in cases.items() if kind in WHOLE}
+    left_out = {item for item in items if item.get_closest_marker("thorough") or _second_dtype(item.nodeid, models)}
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
 
 
-def _takes_long(item: pytest.Item) -> bool:
-    twin = any(item.nodeid.endswith(f"-{case}-float64]") for case in LONG)
-    return twin or item.get_closest_marker("thorough") is not None
+def _second_dtype(nodeid: str, models: set[tuple[str, str]]) -> bool:
+    """Whether this is the case of a whole model in the dtype that only the thorough profile runs."""
+    found = _CASE.search(nodeid)
+    if found is None or (found["arch"], found["case"]) not in models:
+        return False
+    return found["dtype"] == ("float64" if found["case"] in LONG else "float32")
 
 
 @pytest.hookimpl(trylast=True)

@@ -67,7 +67,7 @@ LONG = (
     *("model_ft2_64x32", "model_ft2_encode_T17", "tiled_v11_decode", "tiled_v12_decode", "release_full_width_t5"),
     *("tiled_v12_decode_overlap_half", "tiled_v12_decode_overlap_eighth"),
 )
-"""Cases that take long in float64: there they run in the thorough profile only, in float32 always."""
+"""Cases of whole models that take long in float64: the quick profiles run them in float32."""
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
 
 

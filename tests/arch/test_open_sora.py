@@ -132,7 +132,7 @@ def test_declared_dependency_of_pieces_is_measured(frames: int) -> None:
     assert not blocks[17:, :17].any()
 
 
-@pytest.mark.parametrize("frames", [1, 4, 5, 6, 9, 17])
+@pytest.mark.parametrize("frames", [1, 4, 5, 6, *(pytest.param(n, marks=pytest.mark.thorough) for n in (9, 17))])
 @pytest.mark.parametrize("component", ["pipeline", "temporal"])
 def test_declared_dependency_of_honest_time_is_measured(component: str, frames: int) -> None:
     """Groups of four end with the clip; no frame sees a group after its own."""

@@ -79,7 +79,7 @@ def test_every_option_has_gradients_everywhere(name: str) -> None:
     assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
-@pytest.mark.parametrize("frames", [1, 4, 5, 8, 11])
+@pytest.mark.parametrize("frames", [1, 5, 8, *(pytest.param(n, marks=pytest.mark.thorough) for n in (4, 11))])
 @pytest.mark.parametrize("direction", ["encode", "decode", "reconstruct"])
 @pytest.mark.parametrize("name", ["small", "two_halvings", "late"])
 @torch.no_grad()

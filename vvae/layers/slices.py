@@ -56,7 +56,8 @@ def in_a_row(layers: Sequence[nn.Module], x: Tensor, ctx: Context) -> tuple[Tens
         if stretch and x.shape[2] > frames + _leads(stretch, ctx):
             x, own, count = _in_slices(stretch, x, ctx, frames, own), True, len(stretch)
         else:
-            (x, count), own = _one(layers, x, ctx), False
+            x, count = _one(layers, x, ctx)
+            own = not torch.is_grad_enabled() and _gives_anew(layers[count - 1])
         layers = layers[count:]
     return x, own
 
@@ -67,6 +68,11 @@ def _one(layers: Sequence[nn.Module], x: Tensor, ctx: Context) -> tuple[Tensor, 
     if isinstance(layer, Norm) and isinstance(behind, Activation) and not watched(layer, behind):
         return layer.forward_then(x, ctx, behind), 2
     return layer(x, ctx), 1
+
+
+def _gives_anew(layer: nn.Module) -> bool:
+    """Whether what comes of it is in memory that nobody else has."""
+    return isinstance(layer, nn.Conv2d | nn.Conv3d) and not watched(layer)
 
 
 def _sliceable(layers: Sequence[nn.Module]) -> list[Layer]:
