@@ -101,6 +101,7 @@ def report(name: str, size: tuple[int, int], chosen: Plan, loaded: int, watch: W
         "model": name,
         "height": size[0],
         "width": size[1],
+        "dtype": str(chosen.asked.dtype).removeprefix("torch.") if chosen.asked else "",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "plan": chosen.to_dict(),
@@ -137,7 +138,9 @@ def page(found: dict[str, Any]) -> str:
         f"an hour at {RATE} frames a second, estimated": f"{hour['frames']} frames: {hour['hours_to_run']} hours, "
         f"peak {hour['peak'] / MIB:.0f} MiB",
     }
-    head = f"{found['model']}, {found['height']}x{found['width']} pixels, encoded and decoded in steps"
+    head = (
+        f"{found['model']}, {found['height']}x{found['width']} pixels, {found['dtype']}, encoded and decoded in steps"
+    )
     lines = [
         f"# An hour of 1080p\n\n{head}; {found['threads']} threads, torch {found['torch']}.\n",
         "| | |",
@@ -153,11 +156,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--size", default="1080x1920")
     parser.add_argument("--memory", default="4GiB")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     height, width = map(int, options.size.split("x"))
-    model = vvae.load(options.model).eval()
-    chosen = plan(model.spec, (None, height, width), options.memory, files=True)
+    dtype = getattr(torch, options.dtype)
+    model = vvae.load(options.model).to(dtype).eval()
+    chosen = plan(model.spec, (None, height, width), options.memory, dtype=dtype, files=True)
     print(chosen, flush=True)
     loaded = resident() or 0
     forget_peak()

@@ -54,9 +54,10 @@ def at_once(pixels: int) -> Iterator[None]:
 
 
 def blocks(layer: LayerSpec, read: Signal, path: str = "") -> Iterator[tuple[str, Signal]]:
-    """The path of every residual block inside, with what it reads."""
+    """The path of every residual block inside, with what it reads; without those that look at a content image."""
     if isinstance(layer, ResidualSpec):
-        yield path, read
+        if not any(hasattr(inner, "content") for _, inner, _ in layer.inputs(read)):
+            yield path, read
     elif isinstance(layer, CompositeSpec):
         for name, child, signal in layer.inputs(read):
             yield from blocks(child, signal, f"{path}.{name}".lstrip("."))

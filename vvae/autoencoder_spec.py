@@ -183,7 +183,8 @@ class VideoAutoencoderSpec(Spec):
         length, most = self.stretch_positions or positions, self.stretch
         whole, rest = divmod(positions, length)
         lengths = (length,) * whole + ((rest,) if rest else ())
-        given = {n: self.decoder.frames(self.latents, n) for n in set(lengths)}
+        with at("decoder"):
+            given = {n: self.decoder.frames(self.latents, n) for n in set(lengths)}
         return tuple((n, given[n] if most is None else min(most, given[n])) for n in lengths)
 
     def decoded_frames(self, positions: int) -> int:

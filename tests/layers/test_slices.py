@@ -19,6 +19,7 @@ from vvae.layers import (
     FrameConv2dSpec,
     FrameGroupNormSpec,
     GroupCausalConv3dSpec,
+    ResidualSpec,
     SiLUSpec,
     SpatialDownsampleSpec,
     SpatialLinearUpsampleSpec,
@@ -145,3 +146,26 @@ def test_a_residual_block_holds_two_clips(name: str) -> None:
     peak = peak_bytes(lambda: layer(x))
     out = layer(x).nbytes if name != "block_symmetric" else 2 * layer(x).nbytes
     assert peak < 1.35 * (x.nbytes + out), f"{peak / (x.nbytes + out):.2f} of its input and its outputs"
+
+
+def test_a_shortcut_is_added_into_what_a_convolution_gives() -> None:
+    with torch.device("meta"):
+        layer = ResidualSpec(layers={"conv": FrameConv2dSpec(channels=4)}).build(LED)
+        x = torch.empty(1, 4, 1, 256, 256).contiguous(memory_format=torch.channels_last_3d)
+    assert peak_bytes(lambda: layer(x)) < 2.1 * x.nbytes
+
+
+def test_what_a_hook_has_kept_is_not_written_over() -> None:
+    torch.manual_seed(0)
+    layer = residual_block(FrameConv2dSpec(channels=4), norm=CLIP).build(LED).double()
+    x, kept = verify.random_clip(LED, 1, 6, 6), list[Tensor]()
+    hooks = [module.register_forward_hook(lambda module, given, y: kept.append(y)) for module in layer.children()]
+    with torch.no_grad():
+        given = layer(x)
+    for hook in hooks:
+        hook.remove()
+    with torch.no_grad():
+        for module, y in zip(layer.children(), list(kept), strict=True):
+            assert torch.equal(module(x), y)
+            x = y
+    assert not torch.equal(given, kept[-1])

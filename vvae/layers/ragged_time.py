@@ -20,6 +20,8 @@ from vvae.reach import Reach
 from vvae.signal import Signal
 from vvae.spec import LayerSpec
 
+STRIP = 2**14  # pixels of the batch that pass at once, some rows of every frame: what is between stays in the cache
+
 
 class TemporalConvUpsample(Layer, nn.Conv3d):
     """Every frame `factor` times, then a convolution over time at each pixel (odd kernel).
@@ -42,13 +44,16 @@ class TemporalConvUpsample(Layer, nn.Conv3d):
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
         first, taps = shared_taps(self.kernel_size[0], self.factor)
-        cells, frames = len(taps[0]), x.shape[2]
-        padded = pad_time(x, -first[0], first[-1] + cells - 1, self.outside)
+        cells, (batch, _, frames, height, width) = len(taps[0]), x.shape
         weight = torch.einsum("oitjk,fnt->foinjk", self.weight, x.new_tensor(taps))
-        woven = x.new_empty(x.shape[0], frames, self.factor, *x.shape[3:], self.out_channels)
-        for number, start in enumerate(first):
-            seen = padded.narrow(2, start - first[0], frames + cells - 1)
-            woven[:, :, number] = channels_last(over_time(seen, weight[number], self.bias))
+        woven = x.new_empty(batch, frames, self.factor, height, width, self.out_channels)
+        rows = max(1, STRIP // max(1, batch * frames * width))
+        for top in range(0, height, rows):
+            strip = slice(top, top + rows)
+            padded = pad_time(x[:, :, :, strip], -first[0], first[-1] + cells - 1, self.outside)
+            for number, start in enumerate(first):
+                seen = padded.narrow(2, start - first[0], frames + cells - 1)
+                woven[:, :, number, strip] = channels_last(over_time(seen, weight[number], self.bias))
         return channels_first(woven.flatten(1, 2))
 
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
