@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from tests.parity import EXCEPTED_CASES, FOLDER, LONG
 
 WHOLE = ("model", "tiled")
-"""Kinds of parity cases with a whole model: in the quick profiles they run in one dtype, float64 unless that is slow."""
+"""Kinds of parity cases with a whole model: in the quick profiles they run in one dtype, float64 if that is fast."""
 EXCEPTED: tuple[str, ...] = ()
 """Architectures with parity files that are not built yet."""
 
