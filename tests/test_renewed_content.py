@@ -23,6 +23,7 @@ from vvae.layers import (
     TemporalRepeatSpec,
     chain,
 )
+from vvae.video.steps import decoded, encoded, in_steps
 
 EVERY = 4
 CONTENT = ContentSpec(stages={"coarse": SpatialDownsampleSpec(channels=4)}, every=EVERY)
@@ -164,3 +165,13 @@ def test_a_lead_stands_in_no_stretch() -> None:
     look = ContentAttentionSpec(content="coarse", heads=1, head_width=4)
     with pytest.raises(SpecError, match="lead 1 and groups of 4; take no lead"):
         spec(**lead, decoder=chain(look=look, out=FrameConv2dSpec(channels=3)))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@torch.no_grad()
+def test_a_clip_from_a_file_goes_stretch_by_stretch(model: VideoAutoencoder, groups: int) -> None:
+    x = clip(10)[:1]
+    steps = in_steps(((frame, None) for frame in x.split(1, 2)), model.spec.chunks("encode"), groups)
+    posteriors = (done.posterior for done in encoded(model, steps))
+    found = torch.cat(list(decoded(model, posteriors, groups)), 2)
+    assert verify.difference(found, model(x).float().clamp(-1, 1)) <= 1e-6
