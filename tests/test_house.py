@@ -150,7 +150,7 @@ def test_missing_parity_cases_are_named(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("tests.conftest.EXCEPTED", ("later",))
     for arch in ("iv_vae", "later"):
         (tmp_path / arch).mkdir()
-        (tmp_path / arch / "cases.json").write_text('[{"case": "a"}, {"case": "b"}]')
+        (tmp_path / arch / "cases.json").write_text('[{"case": "a", "kind": "unit"}, {"case": "b", "kind": "model"}]')
     monkeypatch.setattr("tests.conftest.FOLDER", tmp_path)
     assert missing_cases({("iv_vae", "a"), ("iv_vae", "b")}) == []
     assert missing_cases({("iv_vae", "a")}) == ["iv_vae: 1 of 2 parity cases ran"]
