@@ -43,7 +43,7 @@ class Stage:
 
 def stages(spec: VideoAutoencoderSpec, size: tuple[int, int, int]) -> list[Stage]:
     """The stages of encoder and decoder; FLOPs for a clip of `size` (frames, height, width)."""
-    dry, found = dry_run(spec, size), []
+    dry, found = dry_run(spec, tuple(size)), []
     for direction, part, read in (("encode", "encoder", spec.pixels), ("decode", "decoder", spec.latents)):
         layer, root = getattr(spec, part), type(getattr(dry.model, part)).__name__
         for path, stage, signal in _opened(layer, read):

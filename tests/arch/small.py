@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vvae import verify
 from vvae.autoencoder import VideoAutoencoder
 from vvae.autoencoder_spec import VideoAutoencoderSpec
 
@@ -30,3 +31,14 @@ def gives_back_any_number_of_frames(spec: VideoAutoencoderSpec) -> None:
         floored = model.encode(clip(frames, 8, 12), framing="published")
         assert floored.mean.shape[2:] == ((frames - 1) // 4 + 1, 1, 1)
         assert model.decode(floored).shape[2:] == ((frames - 1) // 4 * 4 + 1, 8, 8)
+
+
+@torch.no_grad()
+def gives_in_chunks_what_it_gives_whole(spec: VideoAutoencoderSpec, x: Tensor, chunks: list[int]) -> None:
+    model = model_of(spec)
+    whole = model.encode(x)
+    parts = list(model.encode_stream(x.split(chunks, 2)))
+    assert verify.difference(torch.cat([part.mean for part in parts], 2), whole.mean) <= 1e-12
+    assert verify.difference(torch.cat([part.logvar for part in parts], 2), whole.logvar) <= 1e-12
+    frames = list(model.decode_stream(parts))
+    assert verify.difference(torch.cat(frames, 2), model.decode(whole)) <= 1e-12

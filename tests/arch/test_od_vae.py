@@ -10,7 +10,12 @@ import pytest
 import torch
 
 from tests import parity
-from tests.arch.small import clip, gives_back_any_number_of_frames, model_of
+from tests.arch.small import (
+    clip,
+    gives_back_any_number_of_frames,
+    gives_in_chunks_what_it_gives_whole,
+    model_of,
+)
 from vvae import StreamError, verify
 from vvae.arch.od_vae import LAYOUTS, VARIANTS, od_vae, od_vae_streaming
 from vvae.arch.od_vae_names import flat_layers, published_fields, renames
@@ -191,13 +196,7 @@ def test_streaming_encoder_is_causal_and_its_decoder_sees_one_latent_ahead(varia
 @pytest.mark.parametrize("chunks", [[1, 4, 4, 4, 4], [5, 12], [2, 7, 1, 7], [16], [9, 6]], ids=str)
 @torch.no_grad()
 def test_streaming_model_gives_in_chunks_what_it_gives_whole(chunks: list[int], variant: str) -> None:
-    model, x = model_of(od_vae_streaming(variant, **SMALL)), clip(sum(chunks))
-    whole = model.encode(x)
-    parts = list(model.encode_stream(x.split(chunks, 2)))
-    assert verify.difference(torch.cat([part.mean for part in parts], 2), whole.mean) <= 1e-12
-    assert verify.difference(torch.cat([part.logvar for part in parts], 2), whole.logvar) <= 1e-12
-    frames = list(model.decode_stream(parts))
-    assert verify.difference(torch.cat(frames, 2), model.decode(whole)) <= 1e-12
+    gives_in_chunks_what_it_gives_whole(od_vae_streaming(variant, **SMALL), clip(sum(chunks)), chunks)
 
 
 @EVERY_VARIANT

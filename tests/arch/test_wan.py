@@ -10,7 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.arch.small import clip, gives_back_any_number_of_frames, model_of
+from tests.arch.small import (
+    clip,
+    gives_back_any_number_of_frames,
+    gives_in_chunks_what_it_gives_whole,
+    model_of,
+)
 from vvae import verify
 from vvae.arch.wan import DEVIATION, MEAN, NAMINGS, VARIANTS, renames, wan
 from vvae.autoencoder_spec import VideoAutoencoderSpec
@@ -132,13 +137,7 @@ def test_frames_behind_the_lead_see_it_where_they_become_fewer_only(layer: str, 
 @pytest.mark.parametrize("chunks", [[1, 4, 4], [2, 7, 1, 3], [9, 6]], ids=str)
 @torch.no_grad()
 def test_chunks_give_what_the_whole_clip_gives(chunks: list[int], name: str) -> None:
-    model, x = model_of(spec_of(name)), clip(sum(chunks), 16, 24)
-    whole = model.encode(x)
-    parts = list(model.encode_stream(x.split(chunks, 2)))
-    assert verify.difference(torch.cat([part.mean for part in parts], 2), whole.mean) <= 1e-12
-    assert verify.difference(torch.cat([part.logvar for part in parts], 2), whole.logvar) <= 1e-12
-    frames = list(model.decode_stream(parts))
-    assert verify.difference(torch.cat(frames, 2), model.decode(whole)) <= 1e-12
+    gives_in_chunks_what_it_gives_whole(spec_of(name), clip(sum(chunks), 16, 24), chunks)
 
 
 @torch.no_grad()

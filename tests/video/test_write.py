@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from vvae.errors import VideoError
 from vvae.video import ClipWriter, probe, psnr, read_clip
@@ -53,6 +55,18 @@ def test_what_is_read_is_what_was_written(tmp_path: Path, size: tuple[int, int])
     found = torch.cat(list(read_clip(tmp_path / "ramp.mp4")), dim=2)
     assert found.shape[2] == 6
     assert psnr(ramp, found[..., :height, :width]).min() > 40
+
+
+def test_the_same_frames_always_give_the_same_bytes(tmp_path: Path) -> None:
+    noise = torch.rand(1, 3, 19, 50, 70, generator=torch.Generator().manual_seed(0))
+    frames, seen = F.avg_pool3d(noise - 0.5, 3, stride=1, padding=1), set()
+    for _ in range(8):
+        used = [bytearray(os.urandom(size)) for size in range(16, 200_000, 4_000)]  # what freed memory holds varies
+        with ClipWriter(tmp_path / "clip.mp4", 25, (50, 70)) as clip:
+            del used
+            clip.write(frames)
+        seen.add((tmp_path / "clip.mp4").read_bytes())
+    assert len(seen) == 1
 
 
 def test_values_beyond_the_range_are_clamped(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ LIBRARIES = 400 * 2**20
 
 KEPT = 0.2
 """The allocator of C keeps blocks that were freed for later ones: so much more than what is alive at once. Measured
-with glibc at 1080p, where a process took 1.15 to 1.25 times what it takes if every block goes back."""
+with glibc at 1080p, where a process took 1.14 to 1.23 times what it takes if every block goes back."""
 
 _CLIPS = 4  # of a step's frames wait in float32: read ahead, as a source, as a result, as pictures
 _STEPS = 4  # of a stream are counted; from then on only the clip grows, and what comes of it

@@ -58,14 +58,16 @@ class Format:
 # A multiple of the clocks that clips come with: 1/600, 1/12800, 1/15360, 1/24000, 1/30000, 1/90000 of a second.
 _FINE = Fraction(1, 5_760_000)
 _CRF = Quality(("crf",), default=16, best=0, worst=51)  # 16: no difference to the eye
+# x264's macroblock tree reads memory that it has not written: the same frames then give other bytes each time.
+_REPRODUCIBLE = {"x264-params": "mbtree=0"}
 # The index stands in front, so that a browser can start before it has the whole file.
 _INDEX_FIRST = {"movflags": "faststart"}
 _FOR_VP9 = {"b": "0", "deadline": "good", "cpu-used": "4"}  # b=0: constant quality, not a bit rate
 _JPEG = Quality(("qmin", "qmax"), default=2, best=1, worst=31)
 
 FORMATS = {
-    ".mp4": Format("mp4", "libx264", "yuv420p", _FINE, _CRF, container_options=_INDEX_FIRST),
-    ".mov": Format("mov", "libx264", "yuv420p", _FINE, _CRF, container_options=_INDEX_FIRST),
+    ".mp4": Format("mp4", "libx264", "yuv420p", _FINE, _CRF, _REPRODUCIBLE, _INDEX_FIRST),
+    ".mov": Format("mov", "libx264", "yuv420p", _FINE, _CRF, _REPRODUCIBLE, _INDEX_FIRST),
     ".mkv": Format("matroska", "ffv1", "bgr0", Fraction(1, 1000), options={"level": "3", "slicecrc": "1"}),
     ".webm": Format("webm", "libvpx-vp9", "yuv420p", Fraction(1, 1000), Quality(("crf",), 20, 0, 63), _FOR_VP9),
     ".avi": Format("avi", "mjpeg", "yuvj444p", None, _JPEG),

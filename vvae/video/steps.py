@@ -69,7 +69,7 @@ def encoded(model: Runs, steps: Iterable[Step], state: StreamState | None = None
     device = device_of(model)
     for step in steps:
         frames = step.frames.to(device)
-        if isinstance(model, PublishedTiling) or (model.spec.stream_limit("encode") and state is None and step.last):
+        if isinstance(model, PublishedTiling) or (state is None and step.last and model.spec.stream_limit("encode")):
             posterior, state = _at_once(model, frames)
         else:
             posterior, state = model.encode_chunk(frames, state, last=step.last)
