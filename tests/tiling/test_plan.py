@@ -188,7 +188,7 @@ def test_without_a_budget_steps_are_the_usual_ones_unless_memory_is_short(monkey
 
 @pytest.mark.parametrize("way", [Way(1), Way(2, tile=32)], ids=str)
 def test_a_plan_that_somebody_chose_is_refused_where_it_does_not_fit(way: Way) -> None:
-    spec, size = spec_of("vvae_small"), (17, 256, 256)
+    spec, size = spec_of("vvae_small"), (17, 96, 96)
     chosen = Plan((("encode", way), ("decode", way)))
     found = within(chosen, spec, size, "1TB", files=True)
     assert found == replace(chosen, needs=found.needs)
@@ -196,7 +196,7 @@ def test_a_plan_that_somebody_chose_is_refused_where_it_does_not_fit(way: Way) -
     assert found.needs is not None
     assert found.needs > max(needed(asked, direction, way) for direction in BOTH)
     assert within(chosen, spec, size, found.needs, files=True) == found
-    with pytest.raises(VideoError, match=rf"needs {told(found.needs)} for 17 frames of 256x256 .* give more memory"):
+    with pytest.raises(VideoError, match=rf"needs {told(found.needs)} for 17 frames of 96x96 .* give more memory"):
         within(chosen, spec, size, found.needs - 1, files=True)
 
 
