@@ -16,7 +16,7 @@ from vvae.context import Context
 from vvae.errors import SpecError
 from vvae.layers.compose import ChainSpec, chain
 from vvae.layers.conv import FrameConv2dSpec
-from vvae.layers.layer import Layer, channels_first, channels_last, split_axis
+from vvae.layers.layer import Layer, channels_first, channels_last, join_frames, split_axis
 from vvae.layers.pad import PadMode, pad_time
 from vvae.reach import Reach
 from vvae.signal import Signal
@@ -47,7 +47,8 @@ class TemporalConv(Layer, nn.Conv3d):
     Source: `conv_temp` of `Conv2_5d` and `TemporalDownsample` of TAE's code (mindone).
     """
 
-    whole_clip = True
+    whole_clip, even = True, False
+    group = 1
 
     def __init__(
         self,
@@ -64,8 +65,34 @@ class TemporalConv(Layer, nn.Conv3d):
         self.ahead = kernel // 2 if ahead is None else ahead
         self.before = kernel - 1 - self.ahead
         self.outside: PadMode = outside
+        self.unit = 1 if stride == 1 else 0
 
     def run(self, x: Tensor, ctx: Context) -> Tensor:
+        kept = ctx.recall(self)
+        if kept is None and ctx.last and x.shape[2]:
+            return self._whole(x)
+        # some frames of the clip: those that look ahead past them wait for the next ones
+        if kept is None and not x.shape[2]:
+            return self.empty(x)
+        known = pad_time(x, self.before, 0, self.outside) if kept is None else join_frames(kept[0], x)
+        waiting = known.shape[2] - self.before
+        done = waiting if ctx.last else self._ready(waiting)
+        ctx.keep(self, known[:, :, done:])
+        if not done:
+            return self.empty(x)
+        stride = self.stride[0]
+        if ctx.last:
+            known = pad_time(known, 0, self.ahead, self.outside)
+        seen = (-(-done // stride) - 1) * stride + self.kernel_size[0]
+        return over_time(known[:, :, :seen], self.weight, self.bias, stride=stride)
+
+    def _ready(self, waiting: int) -> int:
+        """The frames, of so many that wait, that see no frame still to come: whole groups, and the lead if it waits."""
+        lead = waiting % self.group  # what has come and what has gone are whole groups, but for the lead
+        ready = min(waiting, waiting - self.ahead + self.stride[0] - 1)
+        return 0 if ready < lead else lead + (ready - lead) // self.group * self.group
+
+    def _whole(self, x: Tensor) -> Tensor:
         stride = self.stride[0]
         if self.before != self.ahead:
             padded = pad_time(x, self.before, self.ahead, self.outside)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor
-
-from vvae.context import Context
 from vvae.errors import SpecError
-from vvae.layers.conv25 import TemporalConv, TemporalConvSpec, over_time
-from vvae.layers.layer import join_frames
-from vvae.layers.pad import PadMode, pad_time
+from vvae.layers.conv25 import TemporalConv, TemporalConvSpec
+from vvae.layers.pad import PadMode
 from vvae.signal import Signal
 
 
@@ -40,31 +36,7 @@ class LookAheadConv(TemporalConv):
         bias: bool = True,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel, stride=stride, ahead=ahead, outside=outside, bias=bias)
-        self.group = group
-
-    def run(self, x: Tensor, ctx: Context) -> Tensor:
-        kept = ctx.recall(self)
-        if kept is None and ctx.last and x.shape[2]:
-            return super().run(x, ctx)
-        if kept is None and not x.shape[2]:
-            return self.empty(x)
-        known = pad_time(x, self.before, 0, self.outside) if kept is None else join_frames(kept[0], x)
-        waiting = known.shape[2] - self.before
-        done = waiting if ctx.last else self._ready(waiting)
-        ctx.keep(self, known[:, :, done:])
-        if not done:
-            return self.empty(x)
-        stride = self.stride[0]
-        if ctx.last:
-            known = pad_time(known, 0, self.ahead, self.outside)
-        seen = (-(-done // stride) - 1) * stride + self.kernel_size[0]
-        return over_time(known[:, :, :seen], self.weight, self.bias, stride=stride)
-
-    def _ready(self, waiting: int) -> int:
-        """The frames, of so many that wait, that see no frame still to come: whole groups, and the lead if it waits."""
-        lead = waiting % self.group  # what has come and what has gone are whole groups, but for the lead
-        ready = min(waiting, waiting - self.ahead + self.stride[0] - 1)
-        return 0 if ready < lead else lead + (ready - lead) // self.group * self.group
+        self.group, self.unit = group, 0
 
 
 class LookAheadConvSpec(TemporalConvSpec):
