@@ -197,9 +197,14 @@ def _of_steps(asked: Asked, direction: Direction, way: Way) -> Cost:
 
     def run() -> None:
         nonlocal state
+        before = (-1, 0)
         for frames in (signal.frames(groups), *[groups * signal.group] * more):
             x = _chunk(asked, direction, frames)
-            _given, state = step(x, state, **(_images(asked, frames) if direction == "decode" else {}))
+            given, state = step(x, state, **(_images(asked, frames) if direction == "decode" else {}))
+            came = (given.mean if direction == "encode" else given).shape[2]
+            if state.bytes == before[0] and came <= before[1]:  # every further step is like this one
+                break
+            before = (state.bytes, came)
 
     found = _counted(asked, run)
     return replace(found, state=0 if state is None else state.bytes)
