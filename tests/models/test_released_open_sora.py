@@ -57,6 +57,12 @@ def test_the_whole_is_read_with_the_numbers_that_it_holds(shift: tuple[float, ..
     assert same(as_published(tmp_path / "own.safetensors").tensors, whole(shift))
 
 
+def test_a_new_whole_is_exported_with_tensors_for_its_numbers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    open_sora("v1_2", **SMALL).build().save(tmp_path / "new.safetensors")
+    assert same(as_published(tmp_path / "new.safetensors").tensors, whole())
+
+
 @pytest.mark.parametrize("component", ["temporal", "spatial"])
 def test_parts_are_read_and_exported(component: str, tmp_path: Path) -> None:
     spec = open_sora(**SMALL, component=component, at_once=AT_ONCE)

@@ -65,6 +65,10 @@ def _one_form(fields: Fields) -> tuple[Fields, ...]:
     return ({},)
 
 
+def _no_constants(spec: VideoAutoencoderSpec, naming: str) -> Mapping[str, Tensor]:
+    return {}
+
+
 def _nothing(told: Mapping[str, Any]) -> Fields:
     return {}
 
@@ -96,7 +100,8 @@ class Family:
     forms: fields to add, one set for each spec that computes what the published code does; the first is taken. choices:
     what a person must say of tensors with these fields. config: the fields that a config.json says, none of those that
     it leaves out, and keys that it does not know aside; SpecError where it says what cannot be had. values: the fields
-    that tensors hold by value (a scale that is a buffer), from the published names.
+    that tensors hold by value (a scale that is a buffer), from the published names. constants: these tensors again, for
+    a spec under a naming.
     """
 
     architecture: str
@@ -110,6 +115,7 @@ class Family:
     choices: Callable[[Fields], tuple[Choice, ...]] = field(default=_no_choices)
     config: Callable[[Config], Fields] = field(default=_nothing)
     values: Callable[[Mapping[str, Tensor]], Fields] = field(default=_nothing)
+    constants: Callable[[VideoAutoencoderSpec, str], Mapping[str, Tensor]] = field(default=_no_constants)
 
     def specs(self, fields: Fields) -> tuple[VideoAutoencoderSpec, ...]:
         """The specs of those fields that compute what the published code does; constants are the defaults."""

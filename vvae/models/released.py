@@ -88,26 +88,29 @@ def as_published(name: str | os.PathLike[str], naming: str | None = None) -> Con
     own = {key: tensor for key, tensor in held.items() if not key.startswith(EXTRAS)}
     extras = {key.removeprefix(EXTRAS): tensor for key, tensor in held.items() if key.startswith(EXTRAS)}
     checkpoint.match(shapes_of(spec), {key: tensor.shape for key, tensor in own.items()}, str(path))
-    found, published = _exported(spec, own, extras, str(name), naming)
-    return Conversion(found, published, _kinds(found.table, own, extras))
+    found, published, beside = _exported(spec, own, extras, str(name), naming)
+    return Conversion(found, published, _kinds(found.table, own, beside))
 
 
 def _exported(
     spec: VideoAutoencoderSpec, own: Mapping[str, Tensor], extras: Mapping[str, Tensor], where: str, naming: str | None
-) -> tuple[Recognised, dict[str, Tensor]]:
-    """The release that the spec is one of, and its tensors, under the first naming that has a name for all of them."""
+) -> tuple[Recognised, dict[str, Tensor], Mapping[str, Tensor]]:
+    """The release that the spec is one of, its tensors under the first naming that has a name for all of them, and
+    those of them that no layer holds.
+    """
     nearly: list[Family] = []
     for family, known in _known_namings(naming):
         try:
             table = family.renames(spec, known)
-            published = to_published(table, own, extras)
+            beside = {**family.constants(spec, known), **extras}
+            published = to_published(table, own, beside)
             layout = laid_out({key: tuple(tensor.shape) for key, tensor in published.items()}, where, family)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             continue
         nearly.append(family)
         if family.computes(spec, layout.fields):
             told = _told_by_no_tensor(family, layout.fields)
-            return Recognised(family, known, spec.name, layout.fields, spec, table, told), published
+            return Recognised(family, known, spec.name, layout.fields, spec, table, told), published, beside
     if nearly:
         raise CheckpointError(
             f"{where}: {spec.name} is no {nearly[0].architecture} as released; its published code would compute another"

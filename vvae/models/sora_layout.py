@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from itertools import count, takewhile
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vvae.arch.open_sora import AT_ONCE, NAMINGS, VARIANTS, open_sora, published_constants, renames
+from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.models import image_layout
 from vvae.models.family import Choice, Family, Fields, Shapes
+from vvae.scaling import Affine
 
 
 def layout(shapes: Shapes, naming: str) -> dict[str, Any]:
@@ -70,6 +73,15 @@ def values(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     return {name: tuple(numbers) if tensors[name].ndim else numbers[0] for name, numbers in held.items()}
 
 
+def constants(spec: VideoAutoencoderSpec, naming: str) -> dict[str, Tensor]:
+    """The same tensors from the numbers of a spec: `1 c 1 1 1`, or of no axis where one number stands for all."""
+    if naming != "pipeline" or not isinstance(spec.latent, Affine):
+        return {}
+    shift, scale = (torch.tensor(numbers, dtype=torch.float64) for numbers in (spec.latent.shift, spec.latent.scale))
+    held = {"shift": shift, "scale": 1 / scale}
+    return {name: (x.reshape(1, -1, 1, 1, 1) if x.ndim else x).float() for name, x in held.items()}
+
+
 def _below(shapes: Shapes, prefix: str) -> Shapes:
     return {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
 
@@ -108,4 +120,5 @@ FAMILY = Family(
     choices=lambda fields: (MICRO_FRAMES,) if fields["component"] == "pipeline" else (),
     config=published_constants,
     values=values,
+    constants=constants,
 )
