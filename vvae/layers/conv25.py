@@ -48,7 +48,7 @@ class TemporalConv(Layer, nn.Conv3d):
     """
 
     whole_clip, even = True, False
-    group = 1
+    group = 1  # frames that leave together where the clip comes in parts; of slices each as soon as it is ready
 
     def __init__(
         self,

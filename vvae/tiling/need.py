@@ -27,7 +27,7 @@ KEPT = 0.2
 with glibc at 1080p, where a process took 1.14 to 1.23 times what it takes if every block goes back."""
 
 _CLIPS = 4  # of a step's frames wait in float32: read ahead, as a source, as a result, as pictures
-_STEPS = 4  # of a stream are counted; from then on only the clip grows, and what comes of it
+_STEPS = 4  # of a stream are counted at most; from then on only the clip grows, and what comes of it
 _FEW = 32  # frames, at least, of which a longer clip's bytes follow
 _MANY = 2**19  # pixels, at least: layers take fewer all at once, and more in slices
 
@@ -197,14 +197,14 @@ def _of_steps(asked: Asked, direction: Direction, way: Way) -> Cost:
 
     def run() -> None:
         nonlocal state
-        before = (-1, 0)
+        kept, came = -1, 0  # bytes of the state, frames or positions that came out
         for frames in (signal.frames(groups), *[groups * signal.group] * more):
             x = _chunk(asked, direction, frames)
             given, state = step(x, state, **(_images(asked, frames) if direction == "decode" else {}))
-            came = (given.mean if direction == "encode" else given).shape[2]
-            if state.bytes == before[0] and came <= before[1]:  # every further step is like this one
+            before, came = came, (given.mean if direction == "encode" else given).shape[2]
+            if state.bytes == kept and came <= before:  # every further step is like this one
                 break
-            before = (state.bytes, came)
+            kept = state.bytes
 
     found = _counted(asked, run)
     return replace(found, state=0 if state is None else state.bytes)
