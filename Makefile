@@ -37,6 +37,12 @@ check: $(VENV)/ready
 thorough: $(VENV)/ready check
 	HYPOTHESIS_PROFILE=thorough $(PYTEST)
 
+# Defects planted in copies of the package, each of which a law must catch: those of tests/planted/patches, or any others,
+# which any law may catch. PATCHES=folder
+.PHONY: planted
+planted: $(VENV)/ready
+	@$(BIN)/python -m tests.planted $(if $(PATCHES),--any $(PATCHES))
+
 # Records the small golden outputs, after the parity files have passed.
 golden: $(VENV)/ready
 	$(BIN)/python -m tests.golden.record

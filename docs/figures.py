@@ -21,10 +21,11 @@ from PIL import Image
 
 import vvae
 from vvae import Signal, layers, reach, verify
+from vvae.colours import BAND, BLUE, GREY, INK, PAPER, RED
 from vvae.reach import Reach
+from vvae.verify import matrices
 from vvae.video.demo import demo_frames
 from vvae.video.dependency import plot_dependency
-from vvae.video.pictures import BAND, BLUE, GREY, INK, PAPER, RED
 
 PICTURES = Path(__file__).parent / "pictures"
 BUILD = (Path(__file__).parent / "build.md").read_text()
@@ -53,6 +54,20 @@ def causal(path: Path) -> None:
         axes.set_xlabel("frame that goes in")
     figure.axes[0].set_ylabel("frame that comes out")
     figure.savefig(path)
+
+
+class Smooth(torch.nn.Module):
+    """The layer of the page about verification: it means to be causal."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 0.5 * x + 0.25 * (x.roll(1, 2) + x.roll(-1, 2))
+
+
+def verified(path: Path) -> None:
+    """What was declared of a layer beside what was measured, as a report shows it."""
+    claims = verify.Claims((1, 4, 5, 8, 8), lead=1, group=2, causal=True)
+    (part,) = verify.claimed_subject(Smooth(), claims).parts
+    matrices.draw(path, matrices.matrices(part), "Smooth")
 
 
 def groups(path: Path) -> None:
@@ -176,6 +191,7 @@ def step(name: str, frames: int, path: Path) -> None:
 
 
 FIGURES: dict[str, Callable[[Path], None]] = {
+    "verify.png": verified,
     "dependency.png": dependency,
     "causal.png": causal,
     "groups.png": groups,

@@ -47,7 +47,7 @@ def check() -> None:
     """The laws; each raises a LawError that says what is wrong and by how much."""
     signal = vvae.Signal(channels=4, lead=1, group=2)
     layer, clip = Ease().double(), verify.random_clip(signal, 7, 6, 6)
-    verify.check_shape(EaseSpec(), signal, [(1, 6, 6), (7, 4, 8)])
+    verify.check_traced(EaseSpec(), signal, [(1, 6, 6), (7, 4, 8)])
     verify.check_stream(layer, signal, clip, plans=[[3], [1, 2], [0, 1, 1, 1]])
     verify.check_reach(layer, EaseSpec().reach(signal, 7), clip)
     verify.check_stateless(layer, clip)

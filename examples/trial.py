@@ -19,7 +19,7 @@ STEPS, SIDE = 6, 24
 def run(spec: vvae.VideoAutoencoderSpec, file: Path, groups: int = 2) -> None:
     """All of it on a clip of so many groups, told line by line; a LawError says which law the model breaks."""
     if vvae.VideoAutoencoderSpec.from_json(file.read_bytes()) != spec:
-        raise verify.LawError(f"{file.name} is another model than the Python beside it")
+        raise verify.LawError("spec_json", f"{file.name} is another model than the Python beside it")
     torch.manual_seed(0)
     model = spec.build().double()
     frames, side = spec.pixels.frames(groups), 2 * spec.cell
@@ -49,7 +49,7 @@ def check_reach(model: vvae.VideoAutoencoder, clip: Tensor) -> None:
         "decode": (posterior.mean.detach(), lambda z: model.decode(z, content=content)),
     }
     for direction, (x, forward) in passes.items():
-        verify.check_reach(model, model.spec.dependency(frames, direction), x, forward)
+        verify.check_reach(forward, model.spec.dependency(frames, direction), x)
 
 
 def streamed(model: vvae.VideoAutoencoder, clip: Tensor, length: int) -> Tensor:
@@ -82,7 +82,7 @@ def check_gradients(model: vvae.VideoAutoencoder, clip: Tensor) -> float:
 
 def _within(law: str, found: float, allowed: float) -> float:
     if not found <= allowed:
-        raise verify.LawError(f"{law}: differs by {found:.1e} (allowed {allowed:.0e})")
+        raise verify.LawError(law, f"differs by {found:.1e} (allowed {allowed:.0e})")
     return found
 
 

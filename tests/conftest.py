@@ -105,6 +105,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line(f"parity: {len(run)} run, {len(skipped)} skipped")
     for arch in sorted({arch for arch, _ in run} & EXCEPTED_CASES.keys()):
         terminalreporter.write_line(f"parity: {arch} without {', '.join(sorted(excepted_cases(arch)))}")
+    for report in terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", []):
+        for line in dict(report.user_properties).get("drawn", "").splitlines():
+            terminalreporter.write_line(f"drawn: {line}")
     if os.environ.get("CI") and _whole_suite(config):
         for phrase in missing_cases(run):
             terminalreporter.write_line(f"FAILED: {phrase}", red=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vvae import Framing, LayerSpec, SpecError, VideoAutoencoder, VideoAutoencoderSpec, VideoError
+from vvae import Framing, LayerSpec, SpecError, VideoAutoencoder, VideoAutoencoderSpec, VideoError, verify
 from vvae import reach as reach_of
 from vvae.content import ContentSpec
 from vvae.context import Context
@@ -142,7 +142,7 @@ def test_content_that_is_wrong_is_no_spec() -> None:
 
 
 def test_spec_with_content_comes_back_from_its_text() -> None:
-    assert VideoAutoencoderSpec.from_json(spec().to_json()) == spec()
+    verify.check_spec_json(spec())
     assert spec().replace_at("content.fine", channels=7).content.stages["fine"].channels == 7
 
 

@@ -16,7 +16,7 @@ from vvae.arch import iv_vae
 from vvae.context import module_names
 from vvae.layers import ResidualSpec, chain
 from vvae.spec import layer_from_json
-from vvae.verify import check_checkpointing, check_reach, check_shape, check_stateless, check_stream, random_clip
+from vvae.verify import check_checkpointing, check_reach, check_stateless, check_stream, check_traced, random_clip
 
 SIGNAL = Signal(3, lead=1, group=2)
 SPEC = MovingAverageSpec(length=3)
@@ -31,7 +31,7 @@ def model() -> vvae.VideoAutoencoder:
 
 
 def test_outside_block_states_its_shape_and_reach() -> None:
-    check_shape(SPEC, SIGNAL, [(1, 2, 3), (5, 4, 2)])
+    check_traced(SPEC, SIGNAL, [(1, 2, 3), (5, 4, 2)])
     module = SPEC.build(SIGNAL).double()
     check_reach(module, SPEC.reach(SIGNAL, 7), random_clip(SIGNAL, 7, 2, 2))
 
@@ -39,7 +39,7 @@ def test_outside_block_states_its_shape_and_reach() -> None:
 def test_outside_block_streams_with_its_gradients() -> None:
     module, clip = SPEC.build(SIGNAL).double(), random_clip(SIGNAL, 7, 2, 2)
     check_stream(module, SIGNAL, clip, [[3], [0, 1, 1, 1], [-1, 0, 0, 2, 1, 0], [1, 2]])
-    check_checkpointing(module, SIGNAL, clip, [0, 1, 2])
+    check_checkpointing(module, clip, signal=SIGNAL, plan=[0, 1, 2])
     check_stateless(module, clip)
 
 

@@ -33,7 +33,7 @@ from vvae.layers import (
 )
 from vvae.reach import whole_clip
 from vvae.spec import LayerSpec, Spec, layer_from_json
-from vvae.verify import check_reach, random_clip
+from vvae.verify import check_reach, check_spec_json, random_clip
 
 CONV = FrameConv2dSpec(channels=4)
 VARIANTS = [None, *iv_vae.variants]  # type: ignore[attr-defined]
@@ -209,11 +209,7 @@ def test_spec_kind_defined_again_by_the_same_class_is_taken() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("grouping", ["derived", "published"])
 def test_spec_of_iv_vae_survives_json(variant: str | None, grouping: Literal["derived", "published"]) -> None:
-    spec = iv_vae(variant, grouping=grouping)
-    again = VideoAutoencoderSpec.from_json(spec.to_json())
-    assert again == spec
-    assert again.to_json() == spec.to_json()
-    assert again.digest == spec.digest
+    check_spec_json(iv_vae(variant, grouping=grouping))
 
 
 @pytest.mark.parametrize(
@@ -225,8 +221,7 @@ def test_spec_of_iv_vae_survives_json(variant: str | None, grouping: Literal["de
     ],
 )
 def test_spec_of_a_model_survives_json(fields: dict[str, Any]) -> None:
-    spec = small(**fields)
-    assert VideoAutoencoderSpec.from_json(spec.to_json()) == spec
+    check_spec_json(small(**fields))
 
 
 def test_spec_of_a_newer_format_is_refused_by_version() -> None:

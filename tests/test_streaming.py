@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -54,6 +54,11 @@ def looking_ahead() -> VideoAutoencoder:
     return spec.build().double()
 
 
+@pytest.fixture(scope="module")
+def ahead() -> VideoAutoencoder:
+    return looking_ahead()
+
+
 def clip(frames: int, height: int = 8, width: int = 8, seed: int = 0) -> Tensor:
     return (
         torch.rand(1, 3, frames, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2
@@ -80,11 +85,8 @@ def decode_chunks(model: VideoAutoencoder, chunks: list[Tensor]) -> Tensor:
     return torch.cat(given, 2)
 
 
-@given(st.integers(0, 4).flatmap(plans))
-@settings(max_examples=40)
-def test_chunks_are_the_whole_clip_for_every_plan(plan: list[int]) -> None:
-    torch.manual_seed(0)
-    model = SPEC.build().double()
+@given(plan=st.integers(0, 4).flatmap(plans))
+def test_chunks_are_the_whole_clip_for_every_plan(model: VideoAutoencoder, plan: list[int]) -> None:
     x = clip(1 + 4 * sum(n for n in plan if n > 0))
     with torch.no_grad():
         whole = model.encode(x)
@@ -94,24 +96,23 @@ def test_chunks_are_the_whole_clip_for_every_plan(plan: list[int]) -> None:
         assert verify.difference(given, model.decode(whole)) <= 1e-12
 
 
-@given(st.integers(0, 4).flatmap(plans))
-@settings(max_examples=25)
-def test_a_decoder_that_looks_ahead_streams_too(plan: list[int]) -> None:
-    model = looking_ahead()
+@given(plan=st.integers(0, 4).flatmap(plans))
+def test_a_decoder_that_looks_ahead_streams_too(ahead: VideoAutoencoder, plan: list[int]) -> None:
     x = clip(1 + 4 * sum(n for n in plan if n > 0))
     with torch.no_grad():
-        z = model.encode(x).mode()
-        given = decode_chunks(model, verify.split(z, model.spec.latents, plan))
-        assert verify.difference(given, model.decode(z)) <= 1e-12
+        z = ahead.encode(x).mode()
+        given = decode_chunks(ahead, verify.split(z, ahead.spec.latents, plan))
+        assert verify.difference(given, ahead.decode(z)) <= 1e-12
 
 
-@pytest.mark.parametrize("make", [SPEC.build, looking_ahead], ids=["iv_vae", "look_ahead"])
+@pytest.mark.parametrize("name", ["model", "ahead"])
 @pytest.mark.parametrize("frames", [1, 2, 5, 12, 13])
 @pytest.mark.parametrize("length", [1, 3, 4, 20])
 @torch.no_grad()
-def test_streams_of_chunks_of_any_length_give_the_clip_in_its_size(make, frames: int, length: int) -> None:  # type: ignore[no-untyped-def]
-    torch.manual_seed(0)
-    model, x = make().double(), clip(frames, 7, 9)
+def test_streams_of_chunks_of_any_length_give_the_clip_in_its_size(
+    name: str, frames: int, length: int, request: pytest.FixtureRequest
+) -> None:
+    model, x = request.getfixturevalue(name), clip(frames, 7, 9)
     posteriors = list(model.encode_stream(x.split(length, 2)))
     assert sum(p.fit.frames for p in posteriors) == frames
     back = torch.cat(list(model.decode_stream(posteriors)), 2)

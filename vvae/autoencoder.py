@@ -179,8 +179,9 @@ class VideoAutoencoder(WholeClipAutoencoder):
         state: StreamState | None = None
         left, piece = frames, 0
         for z, last in self._latent_chunks(latents):
-            first, count = None, len(self.spec.decoded_pieces((z if isinstance(z, Tensor) else z.mean).shape[2]))
-            own, piece = cut_content(content, piece, count), piece + count
+            first, count = None, self.spec.images((z if isinstance(z, Tensor) else z.mean).shape[2])
+            own = cut_content(content, piece, count)
+            piece += count if self.spec.stretch else 0  # a clip that passes as one has one image for all chunks
             if state is None and frames is not None and isinstance(z, Tensor) and not self._ends_ragged:
                 first = self.spec.decoded_frames(z.shape[2]) - -frames % self.spec.framing.group
             video, state = self.decode_chunk(z, state, last=last, frames=first, size=size, content=own)

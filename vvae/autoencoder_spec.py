@@ -129,7 +129,8 @@ class VideoAutoencoderSpec(Spec):
     @property
     def cell(self) -> int:
         """Pixels of which height and width are multiples where nothing must be filled."""
-        return math.lcm(self.encoder.cell(self.pixels), self.decoder.cell(self.latents))
+        image = 1 if self.content is None else self.content.cell(self.pixels, self.decoder.reads())
+        return math.lcm(self.encoder.cell(self.pixels), self.decoder.cell(self.latents), image)
 
     def pieces(self, frames: int) -> tuple[Piece, ...]:
         """The pieces that a clip of that many frames falls into, filled where they must be."""
@@ -186,6 +187,10 @@ class VideoAutoencoderSpec(Spec):
         with at("decoder"):
             given = {n: self.decoder.frames(self.latents, n) for n in set(lengths)}
         return tuple((n, given[n] if most is None else min(most, given[n])) for n in lengths)
+
+    def images(self, positions: int) -> int:
+        """Pieces, or stretches of one, of so many latent positions: each is decoded with a content image of its own."""
+        return -(-positions // (self.stretch_positions or max(positions, 1)))
 
     def decoded_frames(self, positions: int) -> int:
         """Frames that so many latent positions give."""

@@ -89,10 +89,18 @@ class ContentSpec(Spec):
 
     def build(self, pixels: Signal, read: Collection[str]) -> ContentEncoder:
         """The encoder that gives the features named in `read`, without the stages behind the last of them."""
+        stages = self._up_to(read)
+        return ContentEncoder(stages.build_children(self._image(pixels)), read, pixels.channels)
+
+    def cell(self, pixels: Signal, read: Collection[str]) -> int:
+        """Pixels of which height and width of the image must be multiples, so that no stage meets a broken cell."""
+        return self._up_to(read).cell(self._image(pixels))
+
+    def _up_to(self, read: Collection[str]) -> ChainSpec:
+        """The stages without those behind the last one in `read`."""
         names = list(self.stages)
         last = max((names.index(name) for name in read), default=-1)
-        stages = ChainSpec(layers=dict(list(self.stages.items())[: last + 1]))
-        return ContentEncoder(stages.build_children(self._image(pixels)), read, pixels.channels)
+        return ChainSpec(layers=dict(list(self.stages.items())[: last + 1]))
 
     @staticmethod
     def _image(pixels: Signal) -> Signal:

@@ -118,7 +118,7 @@ class Spec(BaseModel):
         name, _, rest = path.partition(".")
         child = self.children().get(name)
         if child is None:
-            raise SpecError(f"no layer there: {nearest(name, self.children())}", (name,))
+            raise SpecError(f"no layer there: {nearest(name, self.children())}; give the path of a layer", (name,))
         if not isinstance(layer, LayerSpec | None):
             raise SpecError(f"{layer!r} is no layer; give a LayerSpec, or fields by name", (name,))
         with at(name):

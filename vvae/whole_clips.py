@@ -204,7 +204,7 @@ class WholeClipAutoencoder(nn.Module):
             return {}
         if self.content is None:
             raise VideoError(f"{self.spec.name} decodes without content; leave it out")
-        pieces = len(self.spec.decoded_pieces(positions))
+        pieces = self.spec.images(positions)
         if isinstance(content, Tensor):
             content = self.content(content.to(dtype_of(self.content, content.dtype))) if pieces else {}
         for name, feature in content.items():

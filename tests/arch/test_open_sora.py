@@ -23,9 +23,9 @@ SMALL: dict[str, Any] = {
     "width": 4,
     "blocks": 1,
     "groups": 2,
-    "spatial": {"widths": (4, 4, 4, 4), "blocks": 1, "groups": 2},
+    "spatial": {"widths": (4, 4), "blocks": 1, "groups": 2},
 }
-LENGTHS = (1, 4, 5, 9, 17)
+LENGTHS = {"pipeline": (1, 4, 5, 9, 17), "temporal": (1, 4, 5, 9, 17), "spatial": (1, 4, 5)}
 
 
 def small(**fields: Any) -> VideoAutoencoder:
@@ -116,8 +116,7 @@ def test_names_of_another_component_are_refused() -> None:
 # --------------------------------------------------------------------------- what sees what
 
 
-@pytest.mark.parametrize("frames", LENGTHS)
-@pytest.mark.parametrize("component", ["pipeline", "temporal", "spatial"])
+@pytest.mark.parametrize(("component", "frames"), [(part, n) for part, lengths in LENGTHS.items() for n in lengths])
 def test_declared_dependency_is_measured(component: str, frames: int) -> None:
     check_dependency(small(component=component), frames)
 
@@ -156,9 +155,9 @@ def check_dependency(model: VideoAutoencoder, frames: int) -> None:
 
     with torch.no_grad():
         z = model.encode(x).mean
-    verify.check_reach(model, spec.dependency(frames, "encode"), x, encode)
-    verify.check_reach(model, spec.dependency(frames, "decode"), z, lambda z: model.decode(z, frames=frames))
-    verify.check_reach(model, spec.dependency(frames), x, model)
+    verify.check_reach(encode, spec.dependency(frames, "encode"), x)
+    verify.check_reach(lambda z: model.decode(z, frames=frames), spec.dependency(frames, "decode"), z)
+    verify.check_reach(model, spec.dependency(frames), x)
 
 
 def test_the_norms_are_why_no_stream_goes_through() -> None:
@@ -171,17 +170,15 @@ def test_the_norms_are_why_no_stream_goes_through() -> None:
 # --------------------------------------------------------------------------- streams
 
 
-@torch.no_grad()
+def chunks_of(length: int, frames: int) -> list[int]:
+    return [min(length, frames - start) for start in range(0, frames, length)]
+
+
 @pytest.mark.parametrize("frames", [4, 5, 7, 10, 12])
 def test_pieces_stream_what_the_whole_clip_gives(frames: int) -> None:
     model = small(piece=5)
-    x = clip_for(model, frames)
-    posterior = model.encode(x)
     for length in (1, 3, 5, 12):
-        given = list(model.encode_stream(x.split(length, 2)))
-        assert verify.difference(torch.cat([p.mean for p in given], 2), posterior.mean) <= 1e-12
-        video = torch.cat(list(model.decode_stream(given)), 2)
-        assert verify.difference(video, model.decode(posterior)) <= 1e-12
+        verify.check_model_stream(model, clip_for(model, frames), chunks_of(length, frames))
 
 
 @torch.no_grad()
@@ -193,10 +190,8 @@ def test_honest_time_streams_what_the_whole_clip_gives(frames: int) -> None:
     video = model.decode(posterior)
     assert video.shape == x.shape
     for length in (1, 2, 4, 7):
-        given = list(model.encode_stream(x.split(length, 2), frames=frames))
-        assert verify.difference(torch.cat([p.mean for p in given], 2), posterior.mean) <= 1e-12
-        assert sum(p.fit.frames for p in given) == frames
-        assert verify.difference(torch.cat(list(model.decode_stream(given)), 2), video) <= 1e-12
+        verify.check_model_stream(model, x, chunks_of(length, frames))
+        assert sum(p.fit.frames for p in model.encode_stream(x.split(length, 2), frames=frames)) == frames
         latents = posterior.mode().split(length, 2)
         again = torch.cat(list(model.decode_stream(latents, frames=frames)), 2)
         assert verify.difference(again, video) <= 1e-12

@@ -193,5 +193,4 @@ def test_what_cannot_be_is_refused_in_one_line(name: str) -> None:
 
 
 def test_spec_is_the_same_after_json() -> None:
-    spec = vvae.arch.tae("tail")
-    assert VideoAutoencoderSpec.from_json(spec.to_json()) == spec
+    verify.check_spec_json(vvae.arch.tae("tail"))

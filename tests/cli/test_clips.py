@@ -20,15 +20,19 @@ from vvae.video.latents import Latents
 MODEL = ("--model", "model.safetensors")
 SMALL = {"groups": 2, "blocks": 1}
 IN_PIECES = {
-    "open_sora": lambda: open_sora(width=4, spatial={"widths": (4, 4), **SMALL}, piece=5, **SMALL),
+    "open_sora": lambda: open_sora(
+        width=4, multipliers=(1, 1), temporal=(True,), spatial={"widths": (4,), **SMALL}, piece=5, **SMALL
+    ),
     "reducio": lambda: reducio(
-        widths=(4, 4, 4),
-        content_widths=(4, 4),
+        widths=(4, 4),
+        content_widths=(4,),
+        content_blocks=1,
         heads=2,
         latent_channels=4,
         frames=4,
         time_halvings=1,
-        fuse=(None, 1, None),
+        fuse=(1, None),
+        fuse_middle=None,
         **SMALL,
     ),
 }

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.layers.every import broken_laws, bunches, compiled_differences
 from vvae import verify
 from vvae.context import StreamStep, module_names
 from vvae.errors import StreamError
@@ -77,6 +78,11 @@ LAYERS: dict[str, tuple[LayerSpec, Signal]] = {
     "upsample3d_by_3_with_kernel_5": (Upsample3dSpec(channels=6, kernel=5, time=3), CLIP),
 }
 
+FURTHER = {"traced", "reach", "stateless", "untouched", "layout", "checkpointing", "compiled"}
+"""Laws that are asked here of longer clips, or in more number formats, than the suite does by itself."""
+PUBLISHED_DEFECTS = {"misfolded_attention": ["shift"]}
+"""Its positions change places by the length of the clip."""
+
 every_layer = pytest.mark.parametrize("name", list(LAYERS))
 
 
@@ -88,9 +94,15 @@ def layer(name: str, dtype: torch.dtype = torch.float64) -> tuple[LayerSpec, Sig
 
 
 @every_layer
+def test_layer_keeps_the_other_laws_of_the_suite(name: str) -> None:
+    broken = broken_laws(*LAYERS[name], without=FURTHER)
+    assert [told.partition(":")[0] for told in broken] == PUBLISHED_DEFECTS.get(name, []), broken
+
+
+@every_layer
 def test_layer_gives_the_traced_shape_at_two_sizes(name: str) -> None:
     spec, signal, _, _ = layer(name)
-    verify.check_shape(spec, signal, [(signal.frames(1), 6, 12), (signal.frames(2), 12, 6)])
+    verify.check_traced(spec, signal, [(signal.frames(1), 6, 12), (signal.frames(2), 12, 6)])
 
 
 @every_layer
@@ -103,26 +115,19 @@ def test_layer_sees_what_it_declares(name: str) -> None:
 def test_layer_keeps_nothing_of_a_past_call(name: str) -> None:
     _, _, module, x = layer(name)
     verify.check_stateless(module, x)
+    verify.check_untouched(module, x)
 
 
 @every_layer
 def test_layer_can_be_checkpointed(name: str) -> None:
-    _, signal, module, x = layer(name)
-    verify.check_checkpointing(module, signal, x, None)
+    _, _, module, x = layer(name)
+    verify.check_checkpointing(module, x)
 
 
 @every_layer
 def test_layer_keeps_channels_last(name: str) -> None:
     _, _, module, x = layer(name, torch.float32)
     verify.check_layout(module, x)
-
-
-@every_layer
-def test_layer_gives_every_clip_of_a_batch_what_it_gives_it_alone(name: str) -> None:
-    _, _, module, x = layer(name)
-    with torch.no_grad():
-        alone = torch.cat([module(clip) for clip in x.split(1)])
-        assert verify.difference(module(x), alone) <= 1e-12
 
 
 @every_layer
@@ -136,13 +141,10 @@ def test_layer_in_lower_precision_gives_what_it_gives_in_higher(name: str) -> No
             assert verify.difference(found.double(), want) <= limit
 
 
-@every_layer
-def test_layer_compiles(name: str) -> None:
-    _, _, module, x = layer(name, torch.float32)
-    compiled = torch.compile(module, fullgraph=True, backend="eager")
-    with torch.no_grad():
-        assert verify.difference(compiled(x), module(x)) <= 1e-5  # a norm is written in other operators
-    torch._dynamo.reset()
+@pytest.mark.parametrize("names", bunches(LAYERS), ids=lambda names: names[0])
+def test_layers_compile(names: list[str]) -> None:
+    found = compiled_differences({name: layer(name, torch.float32)[2:] for name in names})
+    assert {name: error for name, error in found.items() if not error <= 1e-5} == {}  # norms have other operators there
 
 
 @every_layer

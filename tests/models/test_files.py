@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import vvae
-from vvae import CheckpointError, checkpoint
+from vvae import CheckpointError, checkpoint, verify
 from vvae.arch import iv_vae
 from vvae.autoencoder import VideoAutoencoder
 
@@ -22,6 +22,7 @@ def model() -> VideoAutoencoder:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_a_saved_model_comes_back_bit_for_bit(model: VideoAutoencoder, tmp_path: Path, dtype: torch.dtype) -> None:
     model = model.to(dtype)
+    verify.check_saved(model, torch.rand(1, 3, 5, 8, 8, dtype=dtype))
     model.save(tmp_path / "model.safetensors")
     for place in (tmp_path / "model.safetensors", str(tmp_path / "model.safetensors"), tmp_path):
         back = vvae.load(place)

@@ -69,6 +69,7 @@ def test_layer_gives_what_it_declares(name: str) -> None:
 def test_layer_keeps_channels_last_and_nothing_of_a_past_call(name: str) -> None:
     verify.check_layout(layer(name).float(), clip().float())
     verify.check_stateless(layer(name), clip())
+    verify.check_untouched(layer(name), clip())
 
 
 @every_layer

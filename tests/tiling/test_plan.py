@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.golden.golden import MODELS
 from tests.models.tiny import tiny_model
 from vvae import VideoError
-from vvae.arch import image_vae, iv_vae, od_vae_streaming
+from vvae.arch import image_vae, iv_vae, od_vae_streaming, open_sora, reducio
 from vvae.autoencoder import VideoAutoencoder
 from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.cost import live_bytes
@@ -24,14 +24,15 @@ from vvae.tiling.budget import parse_bytes, told
 from vvae.tiling.need import Asked, cost, needed
 from vvae.tiling.plan import BOTH, MOST_GROUPS
 from vvae.tiling.rules import Direction
+from vvae.verify.small import SMALL
 
 SPECS: dict[str, Callable[[], VideoAutoencoderSpec]] = {
     "vvae_small": lambda: tiny_model().spec,
-    "iv_vae": lambda: iv_vae(width=4, blocks=1, latent_channels=4),
+    "iv_vae": lambda: iv_vae(**SMALL["iv_vae"]),
     "od_vae": MODELS["od_vae_v1_2"],
     "od_vae_streaming": lambda: od_vae_streaming("v1_2", width=4, groups=2, blocks=1),  # holds frames back
-    "open_sora": MODELS["open_sora"],
-    "reducio": MODELS["reducio"],
+    "open_sora": lambda: open_sora(**{**SMALL["open_sora"], "multipliers": (1, 1), "temporal": (True,), "piece": 5}),
+    "reducio": lambda: reducio(**SMALL["reducio"]),
     "tae": MODELS["tae"],
 }
 FRAMES, SIDE = 9, 32

@@ -2,233 +2,135 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from functools import partial
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from vvae import reach, verify
+from tests.verify import breakers
+from tests.verify.breakers import SIGNAL, MoreChannelsSpec, Sound, SoundSpec
+from vvae import StreamError, verify
 from vvae.context import WHOLE_CLIP, Context
-from vvae.layers import BetweenKeyframesSpec, ChannelInterleaveSpec, GroupCausalConv3d, Layer, chain
-from vvae.layers.layer import channels_first, channels_last
+from vvae.layers import BetweenKeyframesSpec, ChannelInterleaveSpec, GroupCausalConv3d, chain
 from vvae.signal import Signal
-from vvae.spec import LayerSpec
-from vvae.verify import LawError
+from vvae.verify import LawError, all_laws, layer_subject
+from vvae.verify.of_parts import LAWS
 
-SIGNAL = Signal(2, lead=1, group=2)
 FRAMES = SIGNAL.frames(3)
+UNLED = Signal(2, lead=0, group=2)
+UNSAID = {"before": "unsaid"}
+ALL = {law.name for law in LAWS}
+CRASH = {"stream": "crashed"}
+"""Chunks of other heights cannot be put side by side."""
 
 
-class Sound(Layer):
-    """The mean of a frame and the one before it: keeps every law."""
+@dataclass(frozen=True)
+class Broken:
+    """A layer, the law that it is there for, and the verdicts of the other laws that it does not keep."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.full((), 0.5))
+    made: type[Sound]
+    law: str
+    also: dict[str, str] = field(default_factory=dict)
+    says: dict[str, Any] = field(default_factory=dict)
+    signal: Signal = SIGNAL
+    spec: type[SoundSpec] = SoundSpec
 
-    def run(self, x: Tensor, ctx: Context) -> Tensor:
-        past = ctx.recall(self)
-        before = torch.cat([x[:, :, :1] if past is None else past[0], x[:, :, :-1]], 2)
-        ctx.keep(self, x[:, :, -1:])
-        return channels_first(channels_last(self.mix(x, before)).contiguous())
-
-    def mix(self, x: Tensor, before: Tensor) -> Tensor:
-        return self.gain * x + 0.25 * before
-
-
-class Forgetful(Sound):
-    """Starts every chunk anew."""
-
-    def run(self, x: Tensor, ctx: Context) -> Tensor:
-        return super().run(x, WHOLE_CLIP)
+    def verdicts(self, only: set[str]) -> dict[str, str]:
+        """The laws that do not hold."""
+        subject = layer_subject(self.spec(made=self.made.__name__, **self.says), self.signal)
+        found = verify.verify(subject, only=sorted(only))
+        return {finding.law: finding.verdict for finding in found if finding.verdict not in ("holds", "not claimed")}
 
 
-class DetachedPast(Sound):
-    """Lets no gradient through its state: values are right."""
-
-    def run(self, x: Tensor, ctx: Context) -> Tensor:
-        past = ctx.recall(self)
-        before = torch.cat([x[:, :, :1] if past is None else past[0].detach(), x[:, :, :-1]], 2)
-        ctx.keep(self, x[:, :, -1:])
-        return channels_first(channels_last(self.mix(x, before)).contiguous())
+def violated(*laws: str) -> dict[str, str]:
+    return dict.fromkeys(laws, "violated")
 
 
-class FarSighted(Sound):
-    """Sees one frame more than it declares."""
-
-    def mix(self, x: Tensor, before: Tensor) -> Tensor:
-        return super().mix(x, before) + 1e-3 * before.roll(1, 2)
-
-
-class Blind(Sound):
-    """Does not see the frame before, which it declares."""
-
-    def mix(self, x: Tensor, before: Tensor) -> Tensor:
-        return self.gain * x
-
-
-class Clairvoyant(Sound):
-    """Sees the next frame, over the end of its group."""
-
-    def run(self, x: Tensor, ctx: Context) -> Tensor:
-        return super().run(x, ctx) + 0.1 * torch.cat([x[:, :, 1:], x[:, :, -1:]], 2)
-
-
-class Hoarder(Sound):
-    """Keeps the last clip on itself and adds it to the next one."""
-
-    last: Tensor | None = None
-
-    def mix(self, x: Tensor, before: Tensor) -> Tensor:
-        y = super().mix(x, before)
-        seen, self.last = self.last, x.detach()
-        return y if seen is None or seen.shape != x.shape else y + 0.01 * seen
-
-
-class Secretive(Sound):
-    """Keeps a note of every call without using it."""
-
-    calls = 0
-
-    def mix(self, x: Tensor, before: Tensor) -> Tensor:
-        self.calls = self.calls + 1
-        return super().mix(x, before)
+FAR = violated("stream", "group_causal", "shift", "first_frame", "prefix")
+AHEAD = violated("stream", "reach", "prefix", "first_frame", "padding")
+MEMORY = violated("reach", "group_causal", "first_frame", "stream", "interleaved", "threads", "untouched", "batch")
+BREAKERS = [
+    Broken(breakers.OtherOnPaper, "traced"),
+    Broken(breakers.CheapOnPaper, "traced"),
+    Broken(Sound, "traced", violated("empty"), spec=MoreChannelsSpec),
+    Broken(breakers.Blind, "reach"),
+    Broken(breakers.Peeking, "reach"),
+    Broken(breakers.FarSighted, "reach", FAR | violated("checkpointing")),
+    Broken(breakers.Flinching, "group_causal"),
+    Broken(breakers.Clairvoyant, "group_causal", AHEAD | violated("checkpointing")),
+    Broken(breakers.CountingFrames, "shift", says=UNSAID),
+    Broken(breakers.Image, "first_frame"),
+    Broken(breakers.CountingLength, "prefix", says={**UNSAID, "streams": False}),
+    Broken(breakers.ZeroFirst, "padding", signal=UNLED),
+    Broken(breakers.Smearing, "halo"),
+    Broken(breakers.Hasty, "stream"),
+    Broken(breakers.Forgetful, "stream", violated("checkpointing")),
+    Broken(breakers.DetachedPast, "stream", violated("checkpointing")),
+    Broken(breakers.Startled, "empty"),
+    Broken(breakers.OddWhenEmpty, "empty", CRASH),
+    Broken(breakers.Clinging, "kept"),
+    Broken(breakers.Scribbling, "kept", violated("empty")),
+    Broken(breakers.OnePast, "interleaved"),
+    Broken(breakers.SharedScratch, "threads"),
+    Broken(breakers.Interrupted, "stateless"),
+    Broken(breakers.Hoarding, "stateless", MEMORY | violated("checkpointing", "gradients", "empty")),
+    Broken(breakers.Secretive, "untouched"),
+    Broken(breakers.Sociable, "batch"),
+    Broken(breakers.Scrambled, "layout"),
+    Broken(breakers.CountingRuns, "checkpointing"),
+    Broken(breakers.WrongSlope, "gradients"),
+    Broken(breakers.Idle, "parameters"),
+    Broken(breakers.CoarseInHalf, "bfloat16"),
+    Broken(breakers.Underflowing, "bfloat16", violated("layout")),
+    Broken(breakers.OtherWhenCompiled, "compiled"),
+]
 
 
-class Shared(Sound):
-    """Keeps the stream on itself, as many published layers do: two streams disturb each other."""
-
-    past: Tensor | None = None
-
-    def run(self, x: Tensor, ctx: Context) -> Tensor:
-        if ctx is WHOLE_CLIP or ctx.recall(self) is None:
-            self.past = x[:, :, :1]
-        ctx.keep(self, x[:, :, :0])
-        before = torch.cat([self.past, x[:, :, :-1]], 2)
-        self.past = x[:, :, -1:].detach()
-        return channels_first(channels_last(self.mix(x, before)).contiguous())
-
-
-class CountsItsRuns(Sound):
-    """Behaves differently when it is run again in the backward pass."""
-
-    def mix(self, x: Tensor, before: Tensor) -> Tensor:
-        again = torch._C._current_graph_task_id() != -1
-        return super().mix(x, before) * (2.0 if again else 1.0) * self.gain
-
-
-class SharedScratch(Sound):
-    """Leaves what it works on lying on itself for a moment: nothing stays, but threads meet there."""
-
-    scratch: Tensor | None = None
-
-    def forward(self, x: Tensor, ctx: Context = WHOLE_CLIP) -> Tensor:
-        self.scratch = x
-        time.sleep(0.01)
-        y = super().forward(self.scratch, ctx)
-        del self.scratch
-        return y
-
-
-class Scrambled(Sound):
-    """Gives contiguous memory for channels-last memory."""
-
-    def run(self, x: Tensor, ctx: Context) -> Tensor:
-        return super().run(x, ctx).contiguous()
-
-
-class Startled(Sound):
-    """Forgets its state when a chunk is empty."""
-
-    def empty(self, x: Tensor) -> Tensor:
-        return x[:, :1]
-
-
-def plans() -> list[list[int]]:
-    return [[1, 1, 1], [0, 3]]
-
-
-def declared() -> reach.Reach:
-    return reach.window(FRAMES, before=1, after=0)
+def named(broken: Broken) -> str:
+    return f"{broken.law}-{broken.spec.__name__ if broken.spec is not SoundSpec else broken.made.__name__}"
 
 
 def the_clip() -> Tensor:
     return verify.random_clip(SIGNAL, FRAMES, 3, 4)
 
 
-def streamed(module: nn.Module, clip: Tensor) -> Tensor:
-    return torch.cat(verify.stream(module, verify.split(clip, SIGNAL, [1, 1, 1])), 2)
+@pytest.mark.parametrize("signal", [SIGNAL, UNLED], ids=["lead", "no lead"])
+def test_laws_accept_a_sound_layer(signal: Signal) -> None:
+    assert Broken(Sound, "none", signal=signal).verdicts(ALL) == {}
 
 
-LAWS: dict[str, Callable[[nn.Module], None]] = {
-    "stream": lambda m: verify.check_stream(m, SIGNAL, the_clip(), plans()),
-    "reach": lambda m: verify.check_reach(m, declared(), the_clip()),
-    "group causality": lambda m: verify.check_group_causal(m, SIGNAL, the_clip(), SIGNAL),
-    "prefix": lambda m: verify.check_prefix(m, SIGNAL, the_clip(), SIGNAL),
-    "state": lambda m: verify.check_stateless(m, the_clip()),
-    "interleaving": lambda m: verify.check_interleaved(m, SIGNAL, the_clip(), the_clip().flip(2), [1, 1, 1]),
-    "threads": lambda m: verify.check_threads(m, [partial(streamed, m, the_clip()), partial(streamed, m, -the_clip())]),
-    "checkpointing": lambda m: verify.check_checkpointing(m, SIGNAL, the_clip(), [1, 1, 1]),
-    "layout": lambda m: verify.check_layout(m, the_clip()),
-    "empty chunk": lambda m: verify.check_empty(m, SIGNAL, the_clip(), SIGNAL),
-}
-
-ALL = set(LAWS)
-BREAKERS: list[tuple[type[Sound], str, set[str]]] = [
-    (Forgetful, "stream", {"interleaving", "checkpointing"}),
-    (DetachedPast, "stream", {"checkpointing"}),
-    (FarSighted, "reach", {"stream", "group causality", "prefix", "checkpointing"}),
-    (Blind, "reach", set()),
-    (Clairvoyant, "group causality", {"stream", "reach", "prefix", "checkpointing"}),
-    (Clairvoyant, "prefix", {"stream", "reach", "group causality", "checkpointing"}),
-    (
-        Hoarder,
-        "state",
-        {"stream", "reach", "group causality", "prefix", "checkpointing", "layout", "interleaving", "threads"},
-    ),
-    (Secretive, "state", set()),
-    (Shared, "interleaving", {"stream", "state", "checkpointing", "threads"}),
-    (SharedScratch, "threads", set()),
-    (CountsItsRuns, "checkpointing", set()),
-    (Scrambled, "layout", set()),
-    (Startled, "empty chunk", set()),
-]
+@pytest.mark.parametrize("broken", BREAKERS, ids=named)
+def test_law_rejects_a_layer_that_breaks_it_and_others_do_not(broken: Broken) -> None:
+    # compiling takes as long as all other laws together, so only its own breaker is compiled
+    tried = ALL if broken.law == "compiled" else ALL - {"compiled"}
+    assert broken.verdicts(tried) == {broken.law: "violated"} | broken.also
 
 
-@pytest.mark.parametrize("law", list(LAWS))
-def test_law_accepts_a_sound_layer(law: str) -> None:
-    LAWS[law](Sound().double())
+def test_every_law_of_layers_is_the_only_one_that_some_layer_breaks() -> None:
+    assert {broken.law for broken in BREAKERS if not broken.also} == ALL
 
 
-@pytest.mark.parametrize(("broken", "law", "also"), BREAKERS, ids=[f"{b.__name__}-{law}" for b, law, _ in BREAKERS])
-def test_law_rejects_a_layer_that_breaks_it_and_others_do_not(broken: type[Sound], law: str, also: set[str]) -> None:
-    with pytest.raises(LawError, match=law):
-        LAWS[law](broken().double())
-    for other in LAWS.keys() - {law} - also:
-        LAWS[other](broken().double())
+def test_law_tells_what_it_found() -> None:
+    with pytest.raises(LawError, match="reach: output frames") as caught:
+        verify.check_reach(breakers.Peeking().double(), SoundSpec().reach(SIGNAL, FRAMES), the_clip())
+    assert caught.value.law == "reach"
+    assert caught.value.where == {"output_frames": [1], "input_frame": 2}
 
 
-class WrongShapeSpec(LayerSpec):
-    """Says that it doubles the channels; its module does not."""
-
-    kind: str = "abstract"
-
-    def trace(self, signal: Signal) -> Signal:
-        return signal.with_channels(2 * signal.channels)
-
-    def build(self, signal: Signal) -> nn.Module:
-        return Sound()
-
-    def reach(self, signal: Signal, frames: int) -> reach.Reach:
-        return reach.same_frame(frames)
+@pytest.mark.parametrize("name", list(all_laws()))
+def test_law_is_stated_as_a_formula_with_its_tolerance(name: str) -> None:
+    for law in all_laws()[name]:
+        assert any(sign in law.formula for sign in (" = ", " != ", " <= ", " => ")), law.formula
+        assert "olerance" in (inspect.getdoc(law.states) or ""), f"{law.states.__name__} names no tolerance"
+        assert law.states.__name__ in verify.__all__
 
 
-def test_shape_law_rejects_a_wrong_trace() -> None:
-    with pytest.raises(LawError, match="traced"):
-        verify.check_shape(WrongShapeSpec(), SIGNAL, [(FRAMES, 4, 4)])
+def test_every_public_law_is_in_the_suite() -> None:
+    held = {law.states.__name__ for laws in all_laws().values() for law in laws}
+    assert {name for name in verify.__all__ if name.startswith("check_")} - held == {"check_restored"}
 
 
 def test_stream_law_rejects_a_kernel_that_only_nearly_agrees() -> None:
@@ -237,12 +139,38 @@ def test_stream_law_rejects_a_kernel_that_only_nearly_agrees() -> None:
             return super().run(x, ctx) * (1 if ctx is WHOLE_CLIP else 1 + 1e-9)
 
     with pytest.raises(LawError, match="stream"):
-        verify.check_stream(Rounding(2, 2, group=2).double(), SIGNAL, the_clip(), plans())
+        verify.check_stream(Rounding(2, 2, group=2).double(), SIGNAL, the_clip(), [[1, 1, 1]])
 
 
 def test_stream_law_takes_a_clip_that_gives_no_frames() -> None:
     spec = chain(between=BetweenKeyframesSpec(), order=ChannelInterleaveSpec(outer=1, inner=2))
     verify.check_stream(spec.build(SIGNAL), SIGNAL, the_clip()[:, :, :1], [[0], [-1, 0]])
+
+
+def test_untouched_law_sees_what_looks_private() -> None:
+    with pytest.raises(LawError, match="_weight"):
+        verify.check_untouched(breakers.Cached().double(), the_clip())
+
+
+def test_shift_law_asks_for_a_clip_of_which_some_output_does_not_see_the_start() -> None:
+    x = the_clip()[:, :, :3]
+    with pytest.raises(LawError, match="take a longer clip"):
+        verify.check_shift(Sound().double(), SIGNAL, x, SIGNAL, SoundSpec().reach(SIGNAL, 3))
+
+
+def test_parameters_law_names_what_has_no_gradient() -> None:
+    with pytest.raises(LawError, match="1 of 2 parameters have no gradient: bias") as caught:
+        verify.check_parameters(breakers.Idle().double(), the_clip())
+    assert caught.value.where == {"parameters": ["bias"]}
+
+
+def test_gradients_law_names_the_parameter_that_is_off() -> None:
+    class Halved(Sound):
+        def mix(self, x: Tensor, before: Tensor) -> Tensor:
+            return super().mix(x, before) + self.gain.detach() * x
+
+    with pytest.raises(LawError, match="of gain"):
+        verify.check_gradients(Halved().double(), the_clip())
 
 
 def test_difference_is_absolute_and_part_of_the_largest_value() -> None:
@@ -251,10 +179,18 @@ def test_difference_is_absolute_and_part_of_the_largest_value() -> None:
     assert verify.difference(b * 0, b * 0) == 0
     assert verify.difference(b, b * 0) == float("inf")
     assert verify.difference(torch.full((2,), float("nan")), b) == float("inf")
-    with pytest.raises(LawError, match="shapes differ"):
-        verify.difference(a, b[:1])
+    assert verify.difference(a, b[:1]) == float("inf")
 
 
 def test_split_refuses_a_plan_that_does_not_cover_the_clip() -> None:
-    with pytest.raises(LawError, match="covers"):
+    with pytest.raises(StreamError, match="covers"):
         verify.split(the_clip(), SIGNAL, [1])
+
+
+def test_stream_is_a_loop_over_chunks() -> None:
+    module = nn.Identity()
+    module.forward = lambda x, step: x * (2 if step.last else 1)  # type: ignore[method-assign]
+    x = the_clip()
+    given = verify.stream(module, verify.split(x, SIGNAL, [1, -1 + 1, 2]))
+    assert [y.shape[2] for y in given] == [3, 0, 4]
+    assert torch.equal(torch.cat(given, 2), torch.cat([x[:, :, :3], 2 * x[:, :, 3:]], 2))

@@ -11,8 +11,8 @@ from PIL import Image
 from tests.models.tiny import Identity, tiny_model
 from vvae.arch import iv_vae
 from vvae.autoencoder_spec import VideoAutoencoderSpec
+from vvae.colours import BLUE, RED
 from vvae.video.dependency import plot_dependency
-from vvae.video.pictures import BLUE, RED
 
 
 def share(picture: Path, colour: str) -> float:

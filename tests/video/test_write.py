@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from vvae.errors import VideoError
-from vvae.video import ClipWriter, probe, psnr, read_clip
+from vvae.video import ClipWriter, formats, probe, psnr, read_clip
 
 MakeClip = Callable[..., Path]
 LONG = torch.zeros(1, 3, 80, 32, 32)  # more frames than the encoder holds back, so that something is on the disk
@@ -99,6 +100,13 @@ def test_a_finished_clip_takes_the_place_of_the_old_one(make_clip: MakeClip) -> 
     assert make_clip(5) == path
     assert probe(path).frames == 5
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_encoder_that_ffmpeg_lacks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(formats.FORMATS, ".mkv", replace(formats.FORMATS[".mkv"], codec="no_such_codec"))
+    with pytest.raises(VideoError, match="cannot encode no_such_codec; choose another ending"):
+        write(tmp_path / "clip.mkv", LONG)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_clip_without_frames_is_refused(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ import typer
 
 from vvae.cli.bench import bench
 from vvae.cli.clips import decode, encode, reconstruct
+from vvae.cli.doctor import doctor
 from vvae.cli.models import convert, list_models, show
 from vvae.cli.options import Stopped
 from vvae.cli.train import demo_clip, train
+from vvae.cli.verify import verify
 from vvae.errors import VvaeError
 
 app = typer.Typer(
@@ -32,10 +34,12 @@ app.command("convert")(convert)
 app.command("demo-clip")(demo_clip)
 app.command("train")(train)
 app.command("bench")(bench)
+app.command("verify")(verify)
+app.command("doctor")(doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs one command and exits: 0 done, 2 refused with one line on stderr, 130 interrupted."""
+    """Runs one command and exits: 0 done, 1 found something, 2 refused with one line on stderr, 130 interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
     told: list[str] = []
     try:

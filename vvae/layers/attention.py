@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Literal
 
+import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,7 +35,10 @@ class _Attention(Layer):
         images = self._images(x)
         count, channels, height, width = images.shape
         # contiguous tokens n (h w) 3c: otherwise the kernel that never stores all pairs is not taken
-        tokens = self.qkv(images).flatten(2).transpose(1, 2).contiguous()
+        tokens = self.qkv(images).flatten(2).transpose(1, 2)
+        # compiled by torch 2.13 for the CPU, `contiguous` may be left out, and the kernel then gives wrong numbers
+        compiling, plain = torch.compiler.is_compiling(), torch.contiguous_format
+        tokens = tokens.clone(memory_format=plain) if compiling else tokens.contiguous()
         split = split_axis(tokens, 2, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
         q, k, v = split.unbind(0)  # n heads (h w) c/heads
         y = F.scaled_dot_product_attention(q, k, v)

@@ -298,7 +298,7 @@ class ParallelSpec(CompositeSpec):
     @once
     def trace(self, signal: Signal) -> Signal:
         given = self.trace_children(signal)
-        _agree(given, lambda end: end.with_channels(0), "branches may differ in channels only")
+        _agree(given, lambda end: end.with_channels(0), "branches may differ in channels only; make the rest agree")
         first = next(iter(given.values()))
         return first.with_channels(sum(end.channels for end in given.values()))
 

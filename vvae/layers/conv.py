@@ -6,6 +6,7 @@ from fractions import Fraction
 from functools import reduce
 from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
@@ -127,7 +128,9 @@ class CausalConv3d(Layer, nn.Conv3d):
     def run(self, x: Tensor, ctx: Context) -> Tensor:
         # a lead frame gives the first output; a chunk of whole groups gives its first one stride - 1 frames later
         skipped = 0 if self.leads(ctx) else self.stride[0] - 1
-        return nn.Conv3d.forward(self, self.pad(x, ctx)[:, :, skipped:])
+        known = self.pad(x, ctx)[:, :, skipped:]
+        # a clip shorter than a stride gives nothing
+        return nn.Conv3d.forward(self, known) if known.shape[2] > self.pad.before else self.empty(x)
 
     def leads(self, ctx: Context) -> int:
         return self.lead if ctx.recall(self.pad) is None else 0
@@ -187,7 +190,7 @@ class CausalConv3dSpec(LayerSpec):
         ]
         seen = reach.union(taps)
         if self.before == "replicate":  # a tap in front of the clip reads the first frame again
-            seen[:, :1] |= torch.arange(start, frames, self.stride).numpy()[:, None] < (kt - 1) * self.dilation
+            seen[:, :1] |= np.arange(start, frames, self.stride)[:, None] < (kt - 1) * self.dilation
         return seen
 
     def halo(self, signal: Signal) -> Fraction:

@@ -143,7 +143,8 @@ class KeyframeBranchesSpec(CompositeSpec):
         return between.with_time(lead=signal.lead, group=signal.group)
 
     def frames(self, signal: Signal, frames: int) -> int:
-        self.whole_groups(signal, frames)
+        groups = self.whole_groups(signal, frames)
+        self.frames_of_children(signal, {"keyframe": signal.lead + groups, "between": frames})
         return frames
 
     def build(self, signal: Signal) -> KeyframeBranches:

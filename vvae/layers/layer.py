@@ -70,11 +70,15 @@ def split_axis(x: Tensor, axis: int, *sizes: int) -> Tensor:
 
 def fold_frames(x: Tensor) -> Tensor:
     """`b c t h w` -> `(b t) c h w`; a view where x is channels-last."""
+    if x.stride(1) == 1:  # a single frame is then channels-last too, which its odd strides would hide
+        return channels_last(x).flatten(0, 1).permute(0, 3, 1, 2)
     return x.transpose(1, 2).flatten(0, 1)
 
 
 def unfold_frames(x: Tensor, batch: int) -> Tensor:
     """`(b t) c h w` -> `b c t h w`; undoes `fold_frames`."""
+    if x.stride(1) == 1:
+        return channels_first(split_axis(x.permute(0, 2, 3, 1), 0, batch, x.shape[0] // batch))
     return split_axis(x, 0, batch, x.shape[0] // batch).transpose(1, 2)
 
 

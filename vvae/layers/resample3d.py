@@ -37,7 +37,7 @@ class _ShrinkSpec(LayerSpec):
         return signal.with_time(group=signal.group // self.time).with_stride(signal.stride * self.space)
 
     def frames(self, signal: Signal, frames: int) -> int:
-        if frames < self.time:
+        if 0 < frames < self.time:
             raise SpecError(f"{frames} frames give none at {self.time} times fewer; give at least {self.time}")
         return frames // self.time
 

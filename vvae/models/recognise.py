@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -91,8 +91,14 @@ class Layout:
 
 def shapes_of(spec: VideoAutoencoderSpec) -> dict[str, tuple[int, ...]]:
     """Name -> shape of all tensors of a model of that spec."""
+    return dict(_shapes_of(spec))
+
+
+@lru_cache(maxsize=128)
+def _shapes_of(spec: VideoAutoencoderSpec) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    # what is recognised is compared with the same releases again and again
     with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in spec.build().state_dict().items()}
+        return tuple((name, tuple(tensor.shape)) for name, tensor in spec.build().state_dict().items())
 
 
 def family_of(arch: str) -> Family:
@@ -180,17 +186,19 @@ def _guess(shapes: Shapes, only: Family | None) -> str:
 def _likenesses(shapes: Shapes, only: Family | None) -> Iterator[tuple[str, Sequence[str], set[str]]]:
     """For each naming: the architecture, the names of a release, and which of the tensors have a name like them."""
     for family, naming in _namings(only):
-        known = list(_names_of_a_release(family, naming))
+        known = _names_of_a_release(family.architecture, naming)
         patterns = {re.sub(r"\d+", "#", name) for name in known}
         yield family.architecture, known, {name for name in shapes if re.sub(r"\d+", "#", name) in patterns}
 
 
-def _names_of_a_release(family: Family, naming: str) -> Mapping[str, Sequence[int]]:
-    """The names and shapes of the first release that this naming has names for; nothing where there is none."""
+@cache
+def _names_of_a_release(architecture: str, naming: str) -> tuple[str, ...]:
+    """The names of the first release that this naming has names for; nothing where there is none."""
+    family = family_of(architecture)
     for variant in family.variants:
         spec = family.make(variant)
         try:
-            return published_shapes(family.renames(spec, naming), shapes_of(spec))
+            return tuple(published_shapes(family.renames(spec, naming), shapes_of(spec)))
         except SpecError:
             continue
-    return {}
+    return ()

@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from vvae.errors import SpecError
@@ -116,6 +117,11 @@ def place(table: Iterable[Rename], own_names: Iterable[str]) -> dict[str, Placem
 
     Raises SpecError where no row fits an own name, or two own names are given the same published one.
     """
+    return dict(_placements(tuple(table), tuple(own_names)))
+
+
+@lru_cache(maxsize=64)
+def _placements(table: tuple[Rename, ...], own_names: tuple[str, ...]) -> Mapping[str, Placement]:
     rows = [(_regex(row.own), row) for row in table if row.own is not None]
     placements: dict[str, Placement] = {}
     makers: dict[str, str] = {}

@@ -1,41 +1,25 @@
 """Laws that layers and models keep, to point at ours or at your own. `strategies` needs hypothesis."""
 
-from vvae.verify.laws import (
-    TOLERANCE,
-    LawError,
-    check_checkpointing,
-    check_empty,
-    check_group_causal,
-    check_interleaved,
-    check_layout,
-    check_prefix,
-    check_reach,
-    check_shape,
-    check_stateless,
-    check_stream,
-    check_threads,
-    difference,
-    random_clip,
-    split,
-    stream,
-)
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "TOLERANCE",
-    "LawError",
-    "check_checkpointing",
-    "check_empty",
-    "check_group_causal",
-    "check_interleaved",
-    "check_layout",
-    "check_prefix",
-    "check_reach",
-    "check_shape",
-    "check_stateless",
-    "check_stream",
-    "check_threads",
-    "difference",
-    "random_clip",
-    "split",
-    "stream",
-]
+if TYPE_CHECKING:
+    from vvae.verify.public import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are fetched when they are first used: torch takes seconds, and every run of pytest comes by here."""
+    if name.startswith("_") and name != "__all__":
+        raise AttributeError(f"module 'vvae.verify' has no attribute {name!r}")
+    if find_spec(f"vvae.verify.{name}") is not None:
+        return import_module(f"vvae.verify.{name}")
+    public = import_module("vvae.verify.public")
+    if name != "__all__" and name not in public.__all__:
+        raise AttributeError(f"module 'vvae.verify' has no attribute {name!r}")
+    value = globals()[name] = getattr(public, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *import_module("vvae.verify.public").__all__})

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from vvae.autoencoder_spec import VideoAutoencoderSpec
+from vvae.colours import BAND, BLUE, GREY, INK, PAPER, RED
 from vvae.reach import Reach, group_numbers
 from vvae.signal import Signal
-from vvae.video.pictures import BAND, BLUE, GREY, INK, PAPER, RED
 
 
 def plot_dependency(path: str | Path, spec: VideoAutoencoderSpec, frames: int) -> None:

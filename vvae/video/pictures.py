@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
+from vvae.colours import BAND, BLUE, GREY, INK, PAPER, RED
+
 GAIN = 8  # the error is small: shown as it is, it would be black
 ROWS = ("source", "result", f"error × {GAIN}")  # noqa: RUF001
 
-PAPER, INK, GREY, BAND, BLUE, RED = "#ffffff", "#1c1f24", "#69707a", "#e6ebf2", "#2463a8", "#c8442c"
 _SHEET_WIDTH, _MARGIN, _GAP, _COLUMNS = 1600, 28, 14, 4
 
 

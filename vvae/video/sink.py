@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import av
+from av.codec.codec import UnknownCodecError
 from av.container import OutputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -83,6 +84,9 @@ def file_sink(plan: Plan, sound: Sound | None) -> Iterator[Sink]:
             av.open(str(part), "w", format=plan.form.muxer, options=dict(plan.form.container_options)) as container,
         ):
             yield _File(plan, container, options, sound)
+    except UnknownCodecError:
+        told = f"this FFmpeg cannot encode {plan.form.codec}; choose another ending (`vvae doctor` says which work)"
+        raise VideoError(f"{plan.path}: cannot be written: {told}") from None
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{plan.path}: cannot be written ({error.strerror})") from error
 
