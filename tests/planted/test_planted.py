@@ -14,8 +14,8 @@ from tests.planted.patch import PatchError, apply, known_as, read
 from tests.planted.run import OWN, REPOSITORY, main, patches_in
 from vvae.verify import all_laws
 
-FAST = ("a_counter_of_calls", "contiguous_memory")
-"""Some that take seconds; the thorough profile runs all of them."""
+FAST = ("a_counter_of_calls",)
+"""What takes seconds; the thorough profile runs all of them."""
 LAWS = list(all_laws())
 PATCHES, BAD = patches_in(OWN, LAWS)
 HEAD = "Law:  Shift\nUNRELATED = first frame\n# what is wrong\n\n"
@@ -58,6 +58,7 @@ def test_all_defects_are_caught(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
 
 
+@pytest.mark.thorough
 def test_a_patch_that_changes_nothing_is_not_caught(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (REPOSITORY / "vvae/layers/activation.py").read_text().splitlines()
     at = text.index("        return F.silu(x)")
