@@ -121,7 +121,8 @@ def test_a_second_run_is_refused_and_tells_of_out(
     assert (workplace / "clip_vvae" / "mine.txt").read_text() == "keep"
 
 
-def test_demo_clip_writes_the_clip(workplace: Path, run: Run) -> None:
+def test_demo_clip_writes_the_clip(workplace: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vvae.video.demo.FRAMES", 3)  # all of them: tests/video/test_demo.py
     assert run("demo-clip", "demo.mp4") == 0
     assert (workplace / "demo.mp4").stat().st_size > 10_000
 

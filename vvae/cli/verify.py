@@ -98,19 +98,24 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int | None, str], None]]:
-    """A bar on stderr: laws done, how many there are, and what is being checked."""
+    """A bar on stderr, from the first law on: laws done, how many there are, and what is being checked."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (
-        TextColumn("verify"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)
+    told = TextColumn("{task.description}")
+    columns = (TextColumn("verify"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), told)
+    bar = Progress(*columns, console=Console(stderr=True))
+
+    def tell(done: int, total: int | None, what: str) -> None:
+        if not bar.tasks:
+            bar.add_task("", total=total)
+            bar.start()
+        bar.update(bar.tasks[0].id, completed=done, description=what)
+
+    try:
+        yield tell
+    finally:
+        if bar.tasks:
+            bar.stop()
 
 
 # --------------------------------------------------------------------------- the report in 80 columns

@@ -21,6 +21,11 @@ class LawsError(AssertionError):
         self.rows = tuple(rows)
 
 
+def effort() -> str:
+    """How far cases go where `assert_laws` is not told."""
+    return _effort
+
+
 def set_effort(effort: str) -> None:
     """How far cases go from now on where `assert_laws` is not told: "quick" or "thorough"."""
     global _effort

@@ -59,9 +59,8 @@ class Said:
     def claims(self, name: str) -> Claims:
         """The claims. Raises VvaeError where there is no input, or one that cannot be."""
         if self.input is None:
-            raise VvaeError(
-                f"{name}: is no model's spec, so say what it takes: --input b,c,t,h,w (b,c,h,w for images; in Python input=)"
-            )
+            told = "say what it takes with --input b,c,t,h,w (b,c,h,w for images; in Python input=)"
+            raise VvaeError(f"{name}: is no model's spec, so {told}")
         try:
             return Claims(
                 tuple(self.input),
@@ -142,6 +141,8 @@ def _seeded() -> Iterator[None]:
 
 def _named(name: str, said: Said) -> Target:
     path = Path(name)
+    if ".py" in (path.suffix, Path(name.partition(":")[0]).suffix):
+        raise VvaeError(f"{name}: is Python; say what stands in it, as {path.name.partition('.py')[0]}:NAME")
     if path.suffix == ".json":
         return _spec_file(path, said)
     if name in embedded() or path.exists() or path.suffix in ENDINGS:
@@ -163,7 +164,11 @@ def _spec_file(path: Path, said: Said) -> Target:
 
 def _checkpoint(name: str) -> Target:
     if name not in embedded() and Path(name).exists() and not _is_own(Path(name)):
-        model = load_published(None, name)
+        try:
+            model = load_published(None, name)
+        except CheckpointError as error:
+            told = "; answer with vvae convert --choose, and verify what it writes" if ": choose " in str(error) else ""
+            raise CheckpointError(f"{error}{told}") from None
         return Target(model_subject(model, copy.deepcopy(model)), f"a released checkpoint of {model.spec.name}")
     model = load(name)
     try:
