@@ -47,7 +47,7 @@ def test_every_length_comes_back_and_has_a_latent_for_every_frame(
     model: VideoAutoencoder, frames: int, size: tuple[int, int]
 ) -> None:
     x = clip(frames, *size)
-    verify.check_accounting(model.encode, model.decode, x, seen=frames <= 9)
+    verify.check_accounting(model.encode, model.decode, x, seen=frames in (1, 6))
     positions = TINY.latent_shape(frames, *size)
     assert tuple(model.encode(x).mean.shape[1:]) == positions
     assert TINY.decoded_frames(positions[1]) >= frames

@@ -249,12 +249,12 @@ def test_frames_are_drawn_from_a_generator_or_from_given_noise() -> None:
 
 @torch.no_grad()
 def test_frames_at_once_change_memory_and_no_value() -> None:
-    all_at_once = small()
+    all_at_once = small(component="spatial")
     x = clip_for(all_at_once, 6, batch=2)
     wanted = all_at_once.encode(x)
     peaks = []
     for at_once in (1, 5, None):
-        model = small(at_once=at_once)
+        model = small(component="spatial", at_once=at_once)
         assert verify.difference(model.encode(x).mean, wanted.mean) <= 1e-12
         assert verify.difference(model.decode(wanted), all_at_once.decode(wanted)) <= 1e-12
         model.to("meta")

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+from diffusers.models.autoencoders import autoencoder_kl_wan as published
 from torch import Tensor, nn
 
 import vvae
@@ -22,9 +24,6 @@ from vvae.models.recognise import shapes_of
 from vvae.models.released import as_published
 from vvae.published.renames import to_own, to_published
 from vvae.published.table import published_shapes
-
-pytest.importorskip("diffusers", reason="the published class of Wan is in the extra diffusers")
-published: Any = pytest.importorskip("diffusers.models.autoencoders.autoencoder_kl_wan")
 
 SMALL: dict[str, Any] = {"base_dim": 4, "z_dim": 3, "latents_mean": [0.5, 0.0, -1.0], "latents_std": [2.0, 1.0, 0.5]}
 CLIPS = [(1, 16, 16), (5, 16, 24), (9, 24, 8), (13, 8, 16)]
@@ -136,10 +135,12 @@ def test_names_and_shapes_of_the_release_are_those_of_the_published_class() -> N
 
 def test_names_of_the_authors_become_those_of_diffusers() -> None:
     """Each tensor holds one number of its own, so that two that change places are seen."""
-    convert = pytest.importorskip("diffusers.loaders.single_file_utils").convert_wan_vae_to_diffusers
     spec = wan("2.1")
     own = {name: torch.tensor(float(i)).expand(shape) for i, (name, shape) in enumerate(shapes_of(spec).items())}
-    converted, wanted = convert(to_published(renames(spec, "authors"), own)), to_published(renames(spec), own)
+    converted, wanted = (
+        convert_wan_vae_to_diffusers(to_published(renames(spec, "authors"), own)),
+        to_published(renames(spec), own),
+    )
     assert converted.keys() == wanted.keys()
     assert all(torch.equal(converted[name], tensor) for name, tensor in wanted.items())
 

@@ -84,7 +84,6 @@ def test_a_sound_model_keeps_every_law(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(QUICK))
 def test_a_peer_breaks_these_laws_and_no_other(name: str) -> None:
-    pytest.importorskip("diffusers", reason="the models are those of the extra diffusers")
     laws, sizes = QUICK[name]
     found = findings(name, laws, side=16)
     assert broken(found) == {part: own & laws for part, own in BROKEN[name].items()}
@@ -95,7 +94,6 @@ def test_a_peer_breaks_these_laws_and_no_other(name: str) -> None:
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("name", list(SIZES))
 def test_a_peer_breaks_these_laws_and_no_other_of_all(name: str) -> None:
-    pytest.importorskip("diffusers", reason="the models are those of the extra diffusers")
     found = findings(name)
     assert broken(found) == BROKEN[name]
     assert_sizes_are_told(SIZES[name], found)

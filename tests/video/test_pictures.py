@@ -81,8 +81,9 @@ def test_contact_sheet_holds_every_picture(tmp_path: Path, frames: int, size: tu
         assert len(samples) * width < sheet.width
 
 
-@pytest.mark.parametrize("frames", [1, 2, 30, 700])
-@pytest.mark.parametrize(("lead", "group"), [(1, 4), (0, 2), (1, 1)])
+@pytest.mark.parametrize(
+    ("frames", "lead", "group"), [(1, 1, 4), (2, 1, 4), (30, 1, 4), (700, 1, 4), (1, 0, 2), (30, 0, 2), (30, 1, 1)]
+)
 def test_plot_takes_clips_of_any_length(tmp_path: Path, frames: int, lead: int, group: int) -> None:
     plot_per_frame(tmp_path / "plot.png", [30.0 + i % 4 for i in range(frames)], [0.9] * frames, "model", lead, group)
     with Image.open(tmp_path / "plot.png") as plot:
