@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.parity import EXCEPTED_CASES, FOLDER, LONG
+from tests.parity import FOLDER, LONG
 
 WHOLE = ("model", "tiled")
 """Kinds of parity cases with a whole model: in the quick profiles they run in one dtype, float64 if that is fast."""
@@ -33,8 +33,8 @@ def parity_cases(nodeids: Iterable[str]) -> set[tuple[str, str]]:
 
 
 def missing_cases(run: set[tuple[str, str]]) -> list[str]:
-    """One phrase for each architecture of which a case that is not excepted by name did not run."""
-    wanted = {arch: names - excepted_cases(arch) for arch, names in recorded_cases().items() if arch not in EXCEPTED}
+    """One phrase for each architecture of which a case did not run."""
+    wanted = {arch: names for arch, names in recorded_cases().items() if arch not in EXCEPTED}
     ran = {arch: {case for of, case in run if of == arch} for arch in wanted}
     return [
         f"{arch}: {len(names & ran[arch])} of {len(names)} parity cases ran"
@@ -54,11 +54,6 @@ def _recorded() -> dict[str, dict[str, str]]:
     return {
         index.parent.name: {case["case"]: case["kind"] for case in json.loads(index.read_text())} for index in indices
     }
-
-
-def excepted_cases(arch: str) -> set[str]:
-    """The cases of a built architecture that wait for later work."""
-    return set(EXCEPTED_CASES.get(arch, ()))
 
 
 def _outcomes(config: pytest.Config) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
@@ -103,8 +98,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     run, skipped = _outcomes(config)
     terminalreporter.write_line(f"parity: {len(run)} run, {len(skipped)} skipped")
-    for arch in sorted({arch for arch, _ in run} & EXCEPTED_CASES.keys()):
-        terminalreporter.write_line(f"parity: {arch} without {', '.join(sorted(excepted_cases(arch)))}")
     for report in terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", []):
         for line in dict(report.user_properties).get("drawn", "").splitlines():
             terminalreporter.write_line(f"drawn: {line}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -30,36 +30,8 @@ TILED = ("image_vae", "od_vae", "reducio", "tae")
 """Architectures whose cases of kind "tiled" are run under tiling rules; those of others need the model alone."""
 INSTALLED = ("wan",)
 """Architectures without files: their published code is a package, and beside it their tests stand."""
-EXCEPTED_CASES: Mapping[str, tuple[str, ...]] = {
-    "od_vae": (
-        *(f"loss_v10_{d}_{of}" for d in ("2d", "3d") for of in ("generator", "generator_before", "discriminator")),
-        *(f"loss_v11_3d_{of}" for of in ("generator", "generator_before", "discriminator")),
-        *(f"loss_v12_{d}_{of}" for d in ("2d", "3d") for of in ("generator", "generator_before", "discriminator")),
-        *(f"loss_v12_3d_generator_{of}" for of in ("l2_vanilla", "no_disc_factor", "no_perceptual")),
-        *(f"loss_v12_3d_discriminator_{of}" for of in ("vanilla", "before")),
-        *("loss_v12_simple_lpips", "unit_lpips", "unit_actnorm"),
-        *(f"unit_disc2d_{of}" for of in ("v10", "v12", "train", "layers2", "actnorm", "actnorm_train")),
-        *(f"unit_disc3d_{of}" for of in ("v10", "v12", "train", "layers4")),
-    ),
-    "tae": (
-        *(f"loss_{term}" for term in ("opl", "kl", "pixel", "pixel_weights", "pixel_mse", "lpips", "generator")),
-        "loss_discriminator",
-    ),
-    "open_sora": (
-        *(f"loss_{term}" for term in ("vae_default", "vae_logvar_half", "vae_one_channel", "lpips", "stages_t1")),
-        *(f"loss_{term}" for term in ("stages_t5", "adversarial", "discriminator", "lecam_ema", "gradient_penalty")),
-        *(f"disc_{kind}" for kind in ("n_layer_2d", "n_layer_3d", "stylegan_blur_3d_patched")),
-    ),
-    "reducio": (
-        *(f"loss_{norm}" for norm in ("l2", "vanilla", "weights", "no_perceptual")),
-        *(f"loss_fixed_gan_weight{warm}" for warm in ("", "_warm")),
-        *(f"loss_config_step_{step}" for step in ("10000", "10001", "10001_val")),
-        "unit_lpips",
-        *(f"unit_discriminator_{kind}" for kind in ("2d", "3d", "3d_train", "3d_tanh")),
-    ),
-    "image_vae": (*(f"loss_ldm_{kind}" for kind in ("hinge", "vanilla")),),
-}
-"""Cases of what is not built yet, by name: losses with networks."""
+LOSSES = re.compile("LPIPS|Discriminator|ActNorm")
+"""Published classes of which losses are made, beside the cases of kind "loss"."""
 LONG = (
     *(f"tiled_{of}" for of in ("release_layout_160x192", "quarter_72x104", "half_80x72", "default_factor_72x104")),
     *(f"model_ft4_{of}" for of in ("64x96", "forward_b2_32x64", "encode_T33", "encode_T17_40x70", "encode_T20")),
@@ -146,10 +118,8 @@ class Case:
             )
 
 
-def cases(arch: str, *, tiled: bool = False) -> list[Any]:
-    """The cases of one architecture as parameters of a test, those excepted by name aside.
-
-    `tiled`: those that need a tiling rule, and no others; without it all others.
+def cases(arch: str, *, about: Literal["models", "tiles", "losses"] = "models") -> list[Any]:
+    """The cases of one architecture as parameters of a test: those that need a tiling rule, of losses, or all others.
 
     Without the folder one case that is skipped with the reason.
     """
@@ -161,12 +131,24 @@ def cases(arch: str, *, tiled: bool = False) -> list[Any]:
     data = json.loads(index.read_text())
     by_name = {case["case"]: case for case in data}
     return [
-        pytest.param(
-            Case(arch, case, by_name[case.get("names_of", case["case"])].get("names", {})), id=f"{arch}-{case['case']}"
-        )
+        pytest.param(Case(arch, case, _names(case, by_name)), id=f"{arch}-{case['case']}")
         for case in data
-        if case["case"] not in EXCEPTED_CASES.get(arch, ()) and tiled == (arch in TILED and case["kind"] == "tiled")
+        if about == subject(arch, case)
     ]
+
+
+def _names(case: Mapping[str, Any], by_name: Mapping[str, Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Of the case's own weights, or of those of one or more others."""
+    of = case.get("names_of", case["case"])
+    listed = [by_name[name].get("names", {}) for name in ([of] if isinstance(of, str) else of)]
+    return {name: shape for names in listed for name, shape in names.items()}
+
+
+def subject(arch: str, case: Mapping[str, Any]) -> str:
+    """What a case is about, and so which tests run it."""
+    if case["kind"] == "loss" or LOSSES.search(case["published_class"]):
+        return "losses"
+    return "tiles" if arch in TILED and case["kind"] == "tiled" else "models"
 
 
 def stored_file(arch: str, name: str) -> Path:

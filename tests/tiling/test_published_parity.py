@@ -27,7 +27,7 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["
 
 
 @DTYPES
-@pytest.mark.parametrize("case", [case for arch in parity.TILED for case in parity.cases(arch, tiled=True)])
+@pytest.mark.parametrize("case", [case for arch in parity.TILED for case in parity.cases(arch, about="tiles")])
 def test_parity_in_tiles(case: Case, dtype: torch.dtype) -> None:
     for start, run in CALLS[case.arch].items():
         if case.call.startswith(start):

@@ -25,6 +25,10 @@ from vvae.layers.compose import ChainSpec, ResidualSpec, chain
 from vvae.layers.conv import FrameConv2dSpec
 from vvae.layers.norm import FrameGroupNormSpec
 from vvae.layers.space import SpatialAverageSpec, SpatialDownsampleSpec, SpatialRepeatSpec, SpatialUpsampleSpec
+from vvae.losses.latent_diffusion import latent_diffusion
+from vvae.losses.objective import ObjectiveSpec
+from vvae.losses.patch import patch_2d
+from vvae.losses.term_specs import KLSpec, L2Spec, LPIPSSpec
 from vvae.published.table import Rename
 from vvae.scaling import Affine
 from vvae.spec import AnyLayer, LayerSpec, Spec, one_of, with_variant
@@ -393,3 +397,18 @@ TILING: Mapping[str, TilingRule] = MappingProxyType(
 """The tiles of the releases: their `sample_size` in diffusers (512, but 256 for sd-vae-ft-mse), and an eighth of it."""
 
 image_vae.tiling = TILING  # type: ignore[attr-defined]
+
+
+# --------------------------------------------------------------------------- what training minimises
+
+OBJECTIVES: Mapping[str, ObjectiveSpec] = MappingProxyType(
+    {
+        "kl_f8": latent_diffusion(patch_2d(), kl=KLSpec(weight=1e-6, per="frame")),
+        "ft_ema": latent_diffusion(kl=KLSpec(weight=0.0, per="frame")).replace(frozen=("encoder",)),
+        "ft_mse": ObjectiveSpec(terms={"l2": L2Spec(), "lpips": LPIPSSpec(weight=0.1)}, frozen=("encoder",)),
+    }
+)
+"""kl_f8: `autoencoder_kl_32x32x4.yaml` of latent-diffusion. ft_ema and ft_mse: the decoder alone, as the model cards of
+Stability AI put it in words (L1 and LPIPS; MSE and 0.1 LPIPS); neither code nor reductions are published."""
+
+image_vae.objectives = OBJECTIVES  # type: ignore[attr-defined]

@@ -33,6 +33,9 @@ from vvae.layers.lone import LoneFramesSpec
 from vvae.layers.norm import ChannelRMSNormSpec
 from vvae.layers.space import ChannelInterleaveSpec, SpatialDownsampleSpec, SpatialUpsampleSpec
 from vvae.layers.time import TemporalDownsampleSpec, TemporalRepeatSpec, TemporalSubsampleSpec, TemporalUpsampleSpec
+from vvae.losses.latent_diffusion import latent_diffusion
+from vvae.losses.objective import AdaptiveSpec, ObjectiveSpec
+from vvae.losses.patch import patch_3d
 from vvae.published.table import Rename
 from vvae.scaling import Affine
 from vvae.spec import LayerSpec, Spec, with_variant
@@ -334,3 +337,17 @@ def pointwise_names(published: str, own: str) -> Iterator[Rename]:
     yield Rename(f"{published}conv_2d.", f"{own}keyframe.")
     yield Rename(f"{published}conv_3d.weight", f"{own}motion.weight", "view", shape=(0, 0, 1, 1, 1))
     yield Rename(f"{published}conv_3d.bias", f"{own}motion.bias")
+
+
+# --------------------------------------------------------------------------- what training minimises
+
+OBJECTIVES: Mapping[str, ObjectiveSpec] = MappingProxyType(
+    {
+        "before_game": latent_diffusion(),
+        "last": latent_diffusion(patch_3d(), start=0, adaptive=AdaptiveSpec(parameter="decoder.head.between.weight")),
+    }
+)
+"""As far as known: L1, KL and LPIPS, and in the last phase of 100,000 steps a game against a discriminator over clips.
+Neither weights nor reductions nor the discriminator are published; latent diffusion's and OD-VAE's stand here."""
+
+iv_vae.objectives = OBJECTIVES  # type: ignore[attr-defined]

@@ -37,6 +37,9 @@ from vvae.layers.mix import LearnedMixSpec
 from vvae.layers.norm import ClipGroupNormSpec, FrameGroupNormSpec
 from vvae.layers.space import SpatialDownsampleSpec, SpatialUpsampleSpec
 from vvae.layers.time import LinearTemporalUpsampleSpec
+from vvae.losses.latent_diffusion import latent_diffusion
+from vvae.losses.objective import ObjectiveSpec
+from vvae.losses.patch import patch_2d, patch_3d
 from vvae.published.legacy.od_vae import PaddedTemporalDownsampleSpec
 from vvae.scaling import Affine
 from vvae.spec import LayerSpec, Spec, one_of, with_variant
@@ -416,3 +419,21 @@ v1.2 decodes chunks of other lengths than it encodes (33 frames are 9 positions,
 """
 
 od_vae.tiling = TILING  # type: ignore[attr-defined]
+
+
+# --------------------------------------------------------------------------- what training minimises
+
+OBJECTIVES: Mapping[str, ObjectiveSpec] = MappingProxyType(
+    {
+        "v1_0": latent_diffusion(patch_2d(), start=2001),
+        "v1_0_3d": latent_diffusion(patch_3d(kernel=4, time_halvings=1), start=2001),
+        "v1_1": latent_diffusion(patch_3d(), start=2001),
+        "v1_2": latent_diffusion(patch_3d(), start=2000),
+    }
+)
+"""The losses of the releases and their discriminators: v1.0 judges frames, or clips of 10 frames at least.
+
+In v1.0 and v1.1 the start counts the steps of both optimizers, so that the game is on after 1001 batches.
+"""
+
+od_vae.objectives = OBJECTIVES  # type: ignore[attr-defined]

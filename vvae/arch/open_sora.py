@@ -33,6 +33,8 @@ from vvae.layers.latent import PosteriorDrawSpec, ShiftScaleSpec
 from vvae.layers.lone import LoneFramesSpec
 from vvae.layers.norm import ClipGroupNormSpec, FrameGroupNormSpec
 from vvae.layers.time import ChannelToTimeSpec
+from vvae.losses.objective import ObjectiveSpec
+from vvae.losses.term_specs import KLSpec, NLLSpec
 from vvae.published.table import Rename
 from vvae.scaling import Affine
 from vvae.spec import AnyLayer, LayerSpec, Spec, one_of, with_variant
@@ -413,3 +415,23 @@ TILING: Mapping[str, TilingRule] = MappingProxyType({"v1_2": TilingRule(encode=_
 """The release cuts clips into the pieces that the spec has already, and frames not at all: its rule adds nothing."""
 
 open_sora.tiling = TILING  # type: ignore[attr-defined]
+
+
+# --------------------------------------------------------------------------- what training minimises
+
+_BETWEEN = NLLSpec(source="encoder.spatial", result="decoder.temporal")
+_SAME = NLLSpec(source="encoder.spatial", result="latents", single_frames=True)
+
+OBJECTIVES: Mapping[str, ObjectiveSpec] = MappingProxyType(
+    {
+        "stage1": ObjectiveSpec(
+            terms={"latents": _BETWEEN, "identity": _SAME}, frozen=("encoder.spatial", "decoder.spatial")
+        ),
+        "stage2": ObjectiveSpec(terms={"latents": _BETWEEN}),
+        "stage3": ObjectiveSpec(terms={"nll": NLLSpec(perceptual=0.1), "kl": KLSpec(weight=1e-6)}),
+    }
+)
+"""Stages 1 and 2 compare the latents of the frames with what the temporal part makes of them, and have neither pixels
+nor KL; stage 1 asks that single frames stay as they are. In stage 2 the target learns, too. No stage has a game."""
+
+open_sora.objectives = OBJECTIVES  # type: ignore[attr-defined]

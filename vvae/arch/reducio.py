@@ -31,6 +31,10 @@ from vvae.layers.norm import ChannelLayerNormSpec, ClipGroupNormSpec, FrameGroup
 from vvae.layers.resample3d import Average3dSpec, Downsample3dSpec, Upsample3dSpec
 from vvae.layers.space import DepthToSpaceSpec, SpatialAverageSpec, SpatialDownsampleSpec, SpatialRepeatSpec
 from vvae.layers.time import ChannelToTimeSpec, TemporalRepeatSpec
+from vvae.losses.latent_diffusion import latent_diffusion
+from vvae.losses.objective import ObjectiveSpec
+from vvae.losses.patch import PatchDiscriminatorSpec, Three, patch_gan
+from vvae.losses.term_specs import NLLSpec, OutlierSpec
 from vvae.published.legacy.fusion import (
     ChannelGateSpec,
     ClipPositionsSpec,
@@ -411,3 +415,35 @@ model's own `forward` cuts only frames that are higher than one tile, and never 
 """
 
 reducio.tiling = TILING  # type: ignore[attr-defined]
+
+
+# --------------------------------------------------------------------------- what training minimises
+
+
+def patch_3d_halved(
+    width: int = 64, layers: int = 3, last: Literal["leaky", "tanh"] = "leaky"
+) -> PatchDiscriminatorSpec:
+    """Each of the `layers` halves frames, rows and columns; two convolutions of single frames end it.
+
+    Source: `NLayerDiscriminator3D`.
+    """
+    wide: list[Three] = [(4, 4, 4)] * max(layers - 1, 1)
+    kernels = [*wide, *[(3, 4, 4)] * (layers - len(wide)), (1, 4, 4), (1, 4, 4)]
+    strides: list[Three] = [(2, 2, 2)] * layers + [(1, 1, 1)] * 2
+    return PatchDiscriminatorSpec(convs=patch_gan(width, kernels, strides), last=last)
+
+
+OBJECTIVES: Mapping[str, ObjectiveSpec] = MappingProxyType(
+    {
+        "release": latent_diffusion(
+            patch_3d_halved(),
+            nll=NLLSpec(perceptual=0.1, over="all"),
+            outliers=OutlierSpec(of="pixel"),
+            start=10001,
+            weight=0.05,
+        )
+    }
+)
+"""Means where others sum, and a penalty on bright outliers. The start counts the steps of both optimizers."""
+
+reducio.objectives = OBJECTIVES  # type: ignore[attr-defined]

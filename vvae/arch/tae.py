@@ -26,6 +26,8 @@ from vvae.layers.norm import ClipGroupNormSpec
 from vvae.layers.pad import PadMode
 from vvae.layers.ragged_time import TemporalConvUpsampleSpec
 from vvae.layers.space import SpatialDownsampleSpec, SpatialUpsampleSpec
+from vvae.losses.objective import ObjectiveSpec
+from vvae.losses.term_specs import KLSpec, NLLSpec, OutlierSpec
 from vvae.published.table import Rename
 from vvae.scaling import Affine
 from vvae.spec import LayerSpec, Spec, one_of, with_variant
@@ -325,3 +327,26 @@ TILING: Mapping[str, TilingRule] = MappingProxyType({"code": tiling_rule(), "pap
 frames are not known: here that of the later chunk grows from 0 in equal steps."""
 
 tae.tiling = TILING  # type: ignore[attr-defined]
+
+
+# --------------------------------------------------------------------------- what training minimises
+
+
+def objective(perceptual: float = 1.0, outliers: float = 0.0) -> ObjectiveSpec:
+    """NLL with LPIPS and KL per frame of the video; `outliers` is the weight of the penalty on outliers (0: none).
+
+    Source: `GeneratorWithLoss`, whose penalty weighs 1e5 by default, and the recipes, which leave it out.
+    """
+    penalty = {"outliers": OutlierSpec(of="latent", weight=outliers)} if outliers else {}
+    return ObjectiveSpec(
+        terms={"nll": NLLSpec(perceptual=perceptual), "kl": KLSpec(weight=1e-6, per="frame"), **penalty}
+    )
+
+
+OBJECTIVES: Mapping[str, ObjectiveSpec] = MappingProxyType(
+    {"recipe": objective(), "default": objective(0.1), "outliers": objective(outliers=1e5)}
+)
+"""recipe: as the configurations train it. default: the parser's own weight of LPIPS. outliers: with the penalty, on
+single channels of the sample; the paper's is `OutlierSpec(of="vector")`. There is no game in the code."""
+
+tae.objectives = OBJECTIVES  # type: ignore[attr-defined]
