@@ -50,7 +50,7 @@ from vvae.losses import (
     patch_3d,
 )
 from vvae.losses.latent_diffusion import latent_diffusion
-from vvae.losses.lpips import TAMING
+from vvae.losses.lpips import SCALE, SHIFT, TAMING
 from vvae.losses.patch import published_names
 from vvae.losses.term_specs import Pass
 from vvae.published.legacy.discriminators import ActNorm, BlurDiscriminator, blur, start_from
@@ -102,12 +102,29 @@ def own_name(table: tuple[Rename, ...], published: str) -> str:
     return f"{row.own}{published.removeprefix(str(row.published))}"
 
 
+@lru_cache(maxsize=4)
+def lpips_with(names: tuple[tuple[str, tuple[int, ...]], ...], prefix: str, dtype: torch.dtype) -> LPIPS:
+    return RememberingLPIPS(lpips_weights(names, prefix)).to(dtype)
+
+
+class RememberingLPIPS(LPIPS):
+    """LPIPS that knows what it said of these very tensors a moment ago: many cases compare the same clips."""
+
+    def forward(self, source: Tensor, result: Tensor) -> Tensor:
+        if getattr(self, "asked", (None, None))[0] is not source or self.asked[1] is not result:
+            self.asked, self.answer = (source, result), super().forward(source, result)
+        return self.answer
+
+
 def lpips_of(case: Case, dtype: torch.dtype, prefix: str = "") -> LPIPS:
     parts = (f"{prefix}net.", f"{prefix}lin")
     names = tuple((name, tuple(shape)) for name, shape in case.names.items() if name.startswith(parts))
-    made = LPIPS(lpips_weights(names, prefix)).to(dtype)
-    for own, name in ((made.shift, "shift"), (made.scale, "scale")):
-        if (kept := case.data["kept"].get(f"{prefix}scaling_layer.{name}")) is not None:
+    made = lpips_with(names, prefix, dtype)
+    for own, name, exact in ((made.shift, "shift", SHIFT), (made.scale, "scale", SCALE)):
+        if case.arch == "tae":  # its files were made in double precision, constants included
+            own.copy_(numbers(exact, dtype).view(own.shape))
+        else:
+            kept = case.data["kept"][f"{prefix}scaling_layer.{name}"]
             assert torch.equal(own.double().flatten(), numbers(kept, torch.float64).flatten())
     return made
 
@@ -130,6 +147,25 @@ def posterior_of(moments: Tensor) -> DiagonalGaussian:
 
 
 # --------------------------------------------------------------------------- the objective of latent diffusion
+
+
+Given = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def convolved(case: Case, dtype: torch.dtype, last_kernel: int) -> Given:
+    """Video, result, moments, the weight of the layer that made the result: the same tensors for equal inputs."""
+    sizes = {name: tuple(case.data["inputs"][name]) for name in ("video", "features", "moments")}
+    assert "input_scale" not in case.data
+    return _convolved(tuple(sizes.items()), dtype, last_kernel)
+
+
+@lru_cache(maxsize=4)
+def _convolved(sizes: tuple[tuple[str, tuple[int, ...]], ...], dtype: torch.dtype, kernel: int) -> Given:
+    values = parity._values()
+    video, features, moments = (torch.from_numpy(values.uniform(f"in.{name}", size)).to(dtype) for name, size in sizes)
+    shape = (video.shape[1], features.shape[1], kernel, kernel, kernel)
+    last = torch.from_numpy(values.weight("last_layer.weight", shape)).to(dtype).requires_grad_()
+    return video, F.conv3d(features, last, padding=kernel // 2), moments, last
 
 
 @dataclass(frozen=True)
@@ -261,10 +297,8 @@ def od_discriminator(case: Case, prefix: str = "") -> PatchDiscriminatorSpec:
 
 
 def od_loss(case: Case, dtype: torch.dtype) -> Outputs:
-    video, features, moments = (case.input(name, dtype) for name in ("video", "features", "moments"))
-    shape = (video.shape[1], features.shape[1], 1, 1, 1)
-    last = torch.from_numpy(case.values.weight("last_layer.weight", shape)).to(dtype).requires_grad_()
-    rest = F.conv3d(features, last), posterior_of(moments), last
+    video, result, moments, last = convolved(case, dtype, 1)
+    rest = result, posterior_of(moments), last
     simple = case.data["published_class"].endswith("SimpleLPIPS")
     discriminator = None if simple else od_discriminator(case, "discriminator.")
     played = Played.of(case, ldm_spec(case.config, discriminator), dtype, video, *rest)
@@ -284,7 +318,8 @@ def od_loss(case: Case, dtype: torch.dtype) -> Outputs:
     else:
         call = case.data["call_arguments"]
         if call["optimizer_idx"] == 0:
-            return played.told(call["global_step"], before=case.data["release"] != "v1.2.0")
+            started = call["global_step"] >= case.config["disc_start"]
+            return played.told(call["global_step"], before=started or case.data["release"] != "v1.2.0")
         found = played.told_of_discriminator(call["global_step"])
         found["grad_discriminator.main.0.weight"] = published_kernel(case, played.slope_of_discriminator(found["loss"]))
     return found
@@ -323,10 +358,7 @@ def reducio_spec(case: Case) -> ObjectiveSpec:
 
 
 def reducio_loss(case: Case, dtype: torch.dtype) -> Outputs:
-    video, features, moments = (case.input(name, dtype) for name in ("video", "features", "moments"))
-    shape = (video.shape[1], features.shape[1], 3, 3, 3)
-    last = torch.from_numpy(case.values.weight("last_layer.weight", shape)).to(dtype).requires_grad_()
-    result = F.conv3d(features, last, padding=1)
+    video, result, moments, last = convolved(case, dtype, 3)
     spec, step = reducio_spec(case), case.data["arguments"]["global_step"]
     played = Played.of(case, spec, dtype, video, result, posterior_of(moments), last)
     played.objective.train(case.data["arguments"].get("train", True))
@@ -347,7 +379,7 @@ def reducio_loss(case: Case, dtype: torch.dtype) -> Outputs:
         "nll_grads": nll_slope.norm(),
         "g_grads": played.slope(generator_hinge(fake)).norm(),
         "weighted_nll_loss": report.terms["nll"] * report.weights["nll"],
-        "penalty_loss": report.terms["outliers"],
+        "penalty_loss": report.terms["outliers"] * report.weights["outliers"],
         "weighted_kl_loss": report.terms["kl"] * report.weights["kl"],
         "weighted_g_loss": weighed,
     }
@@ -379,7 +411,7 @@ def sora_loss(case: Case, dtype: torch.dtype) -> Outputs:
     if "nll_weights" in given:
         logvar, gap = objective.logvars["nll"], (given["video"] - result).abs()
         distance = sora_spec(case.config).terms["nll"].perceptual * objective.lpips(given["video"], result)
-        weights = unfold_frames(1 + 0.2 * given["nll_weights"], gap.shape[0])
+        weights = unfold_frames(given["nll_weights"], gap.shape[0])
         values = nll_map(gap + distance, logvar)
         found["nll_no_perceptual"] = mean_over_frames(nll_map(gap, logvar))
         found["weighted_nll_with_weights"] = mean_over_frames(weights * values)
@@ -544,7 +576,7 @@ def tae_pixels(case: Case, dtype: torch.dtype) -> Outputs:
     gap, frames = (video - result).abs(), video.shape[0] * video.shape[2]
     if "pixelwise_mean=True" in case.data["call"]:
         gap = (video - result).square().mean()[None]
-    values = nll_map(gap, numbers(c["logvar_init"], torch.float32).to(dtype))
+    values = nll_map(gap, numbers(c["logvar_init"], dtype))
     weighted = values
     if told is not None:
         shape = tuple(int(size) for size in told[4].split(","))
@@ -619,8 +651,8 @@ def od_unit_discriminator(case: Case, dtype: torch.dtype) -> Outputs:
 def act_norm(case: Case, dtype: torch.dtype) -> Outputs:
     module = ActNorm(case.config["num_features"])
     table = (
-        Rename("loc", "shift", "view", shape=(1, 0, 1, 1)),
-        Rename("scale", "scale", "view", shape=(1, 0, 1, 1)),
+        Rename("loc", "shift", "view", shape=(1, -1, 1, 1)),
+        Rename("scale", "scale", "view", shape=(1, -1, 1, 1)),
         Rename("initialized", None),
     )
     parity.load(module, table, case.weights(), dtype)

@@ -159,8 +159,8 @@ def published_names(spec: PatchDiscriminatorSpec, published: str = "main.") -> t
         else:
             rows.append(Rename(place, f"conv{i}."))
         if spec.norm == "act":
-            rows.append(Rename(f"{published}{3 * i}.loc", f"norm{i}.shift", "view", shape=(1, 0, 1, 1)))
-            rows.append(Rename(f"{published}{3 * i}.scale", f"norm{i}.scale", "view", shape=(1, 0, 1, 1)))
+            rows.append(Rename(f"{published}{3 * i}.loc", f"norm{i}.shift", "view", shape=(1, -1, 1, 1)))
+            rows.append(Rename(f"{published}{3 * i}.scale", f"norm{i}.scale", "view", shape=(1, -1, 1, 1)))
         else:
             rows.append(Rename(f"{published}{3 * i}.", f"norm{i}."))
     return tuple(rows)
