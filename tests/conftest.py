@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, settings
 
 from tests.parity import FOLDER, LONG
 
-WHOLE = ("model", "tiled")
-"""Kinds of parity cases with a whole model: in the quick profiles they run in one dtype, float64 if that is fast."""
+WHOLE = ("model", "tiled", "loss")
+"""Kinds of parity cases with whole models or losses: the quick profiles run them in one dtype, float64 if that is fast.
+"""
 EXCEPTED: tuple[str, ...] = ()
 """Architectures with parity files that are not built yet."""
 

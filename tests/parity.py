@@ -37,9 +37,15 @@ LONG = (
     *(f"model_ft4_{of}" for of in ("64x96", "forward_b2_32x64", "encode_T33", "encode_T17_40x70", "encode_T20")),
     *(f"tiled_{of}" for of in ("zero_factor_64x72", "forward_72x48", "forward_40x72", "linear_72x40", "quarter_64x40")),
     *("model_ft2_64x32", "model_ft2_encode_T17", "tiled_v11_decode", "tiled_v12_decode", "release_full_width_t5"),
-    *("tiled_v12_decode_overlap_half", "tiled_v12_decode_overlap_eighth"),
+    *("tiled_v12_decode_overlap_half", "tiled_v12_decode_overlap_eighth", "loss_generator"),
+    *(
+        f"loss_{of}"
+        for of in ("l2", "vanilla", "weights", "no_perceptual", "fixed_gan_weight", "fixed_gan_weight_warm")
+    ),
+    *(f"loss_config_step_{step}" for step in ("10000", "10001", "10001_val")),
+    *(f"loss_v10_3d_{of}" for of in ("generator", "generator_before", "discriminator")),
 )
-"""Cases of whole models that take long in float64: the quick profiles run them in float32."""
+"""Cases of whole models and losses that take long in float64: the quick profiles run them in float32."""
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
 
 
