@@ -9,17 +9,18 @@ import typer
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="What to train, on what, how long.")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="What to train, on what, how long: YAML or JSON, or vvae_small.")
+    ],
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where the run lies  [default: runs/RECIPE]")
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop after this many minutes.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Train a model by a recipe."""
     from vvae.training import train as run
 
-    run(recipe, out or Path("runs") / recipe.stem, minutes=minutes, threads=threads)
+    run(recipe, out or Path("runs") / recipe.stem, minutes=minutes)
 
 
 def demo_clip(out: Annotated[Path, typer.Argument(metavar="OUT.mp4", help="The file to write.")]) -> None:

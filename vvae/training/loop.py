@@ -1,59 +1,34 @@
-"""The training loop: it can be killed at any time, goes on from its last snapshot, and ends at the same weights."""
+"""The training loop: it can be killed at any time, goes on from its last checkpoint, and ends at the same weights."""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import AdamW, Optimizer
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.nn.parallel import DistributedDataParallel
 
 from vvae import checkpoint
 from vvae.autoencoder import VideoAutoencoder
 from vvae.errors import CheckpointError, VvaeError
 from vvae.scaling import Affine
-from vvae.training import floor, pool
+from vvae.training import journal, parallel, snapshots
+from vvae.training.batches import Batches, loaded
 from vvae.training.judge import judge
-from vvae.training.muon import Muon
-from vvae.training.recipe import LossFields, Recipe, read
-from vvae.training.start import is_linear, start_from
+from vvae.training.learner import Learner, Told, whole
+from vvae.training.parallel import World
+from vvae.training.recipe import Recipe, read
+from vvae.training.sources import Source
 
 Report = Callable[[str], None]
-PATIENCE = 20  # steps without a finite loss before the run is given up
-SCALED_OVER = 48  # clips over which the latents' shift and scale are taken
-
-
-@dataclass
-class Run:
-    """What changes while training; a snapshot holds all of it."""
-
-    model: VideoAutoencoder
-    average: VideoAutoencoder
-    optimizers: list[Optimizer]
-    step: int = 0
-    skipped: int = 0
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "step": self.step,
-            "skipped": self.skipped,
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        for optimizer, held in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(held)
-        self.step, self.skipped = state["step"], state["skipped"]
+FLOOR_CLIPS = 400
+"""To which a linear start is fitted, at most."""
+HELD_OUT = 24
+"""Clips on which a model in training is judged, at most."""
 
 
 def train(
@@ -61,150 +36,290 @@ def train(
     out: str | Path,
     *,
     minutes: float | None = None,
-    threads: int | None = 1,
     report: Report = print,
 ) -> Path | None:
-    """Train a recipe in the folder `out`, which holds pools, snapshot and, at the end, `vvae-small.safetensors`.
+    """Train a recipe in the folder `out`, which holds material, checkpoints, `log.jsonl`, pictures and, at the end,
+    `model.safetensors`. Under `torchrun`, every process calls it alike.
 
-    `recipe` is one, a TOML file, or the name of one that ships with vvae; `threads` None leaves torch's own number.
-
-    Stops after `minutes` with a snapshot, from which the next call goes on: the result is that of one run without
-    a stop, at the same number of threads.
+    `recipe` is one, a YAML or JSON file, or the name of one that ships with vvae. Stops after `minutes` with a
+    checkpoint, from which the next call goes on: the result is that of one run without a stop, bit for bit at the same
+    number of processes and threads.
 
     Returns:
         The finished model's file, or None where steps are left.
 
     Raises:
         SpecError: no such recipe, or a field that cannot be.
-        CheckpointError: the snapshot in `out` is of another recipe.
-        VvaeError: no finite loss for several steps.
+        CheckpointError: the checkpoint in `out` is of another recipe, or one cannot be written.
+        VideoError: clips that cannot be used.
+        VvaeError: no finite loss for several steps; it names the first layer of which something is not finite.
     """
     recipe = recipe if isinstance(recipe, Recipe) else read(recipe)
-    out = Path(out)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    clips = pool.render(out / "material", recipe.material, lambda done, of: report(f"rendered {done} of {of} clips"))
-    held_out = pool.to_float(pool.render(out / "held_out", recipe.held_out))
-    run = _open(recipe, clips, out / "snapshot.pt")
-    _until(run, recipe, clips, held_out, out, minutes, report)
-    save_snapshot(run, recipe, out / "snapshot.pt")
-    if run.step < recipe.steps:
-        return None
-    return export(run.average, pool.to_float(clips[:SCALED_OVER]), out / "vvae-small.safetensors")
+    check(recipe)
+    with parallel.joined() as world:
+        run = Run(recipe, Path(out), world, report if world.first else lambda line: None)
+        return run.go(minutes)
 
 
-def _until(
-    run: Run, recipe: Recipe, clips: pool.Clips, held_out: Tensor, out: Path, minutes: float | None, report: Report
-) -> None:
-    """Steps to the recipe's end, or for so many minutes."""
-    begun, first = time.monotonic(), run.step
-    if first == 0:
-        report(f"step 0: held out {judge(run.average, held_out)}")
-    losses: list[float] = []
-    while run.step < recipe.steps and (minutes is None or time.monotonic() - begun < 60 * minutes):
-        losses.append(update(run, recipe, clips))
-        if run.step % recipe.save_every == 0:
-            save_snapshot(run, recipe, out / "snapshot.pt")
-            each = (time.monotonic() - begun) / (run.step - first)
-            left = each * (recipe.steps - run.step) / 60
-            recent = np.mean(losses[-recipe.save_every :])
-            report(f"step {run.step} of {recipe.steps}: loss {recent:.4f}, {each:.2f} s a step, {left:.0f} min left")
-        if run.step % recipe.judge_every == 0 or run.step == recipe.steps:
-            report(f"step {run.step}: held out {judge(run.average, held_out)}")
+def check(recipe: Recipe) -> None:
+    """Every error that a recipe alone can have, before anything is rendered or built."""
+    recipe.model.check()
+    recipe.data.check()
+    if recipe.held_out is not None:
+        recipe.held_out.check()
+    spec = recipe.model.spec()
+    for stage in recipe.stages:
+        goal = recipe.goal(stage)
+        for frames in stage.batch.frames + ((1,) if stage.batch.images else ()):
+            for size in stage.batch.sizes:
+                goal.check_clip(frames, size, size)
+                spec.latent_shape(frames, size, size)
 
 
-def update(run: Run, recipe: Recipe, clips: pool.Clips) -> float:
-    """One step; its material depends on seed and step alone. A loss that is not finite changes no weight."""
-    rng = np.random.default_rng([recipe.seed, run.step])
-    video = pool.batch(clips, rng, recipe.batch, recipe.frames, recipe.crop)
-    with torch.autocast(video.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        result = run.model.decode(run.model.encode(video))
-    value = loss(result.float(), video, recipe.loss)
-    run.model.zero_grad()
-    value.backward()
-    if torch.isfinite(value) and _gradients_are_finite(run.model):
-        _apply(run, recipe)
-        run.skipped = 0
-    else:
-        run.skipped += 1
-        if run.skipped >= PATIENCE:
-            raise VvaeError(f"the loss was not finite for {PATIENCE} steps up to step {run.step}; lower `rate`")
-    run.step += 1
-    return value.item()
+class Run:
+    """A recipe in a folder, in this process of a world."""
+
+    def __init__(self, recipe: Recipe, out: Path, world: World, report: Report) -> None:
+        self.recipe, self.out, self.world, self.report = recipe, out, world, report
+        for each in [stage.batch.clips for stage in recipe.stages]:
+            if each % (world.size * max(stage.batch.accumulate for stage in recipe.stages)):
+                raise VvaeError(f"{each} clips a step are no equal shares of {world.size} processes; take a multiple")
+        if world.first:
+            out.mkdir(parents=True, exist_ok=True)
+        world.wait()
+        self.source, self.held_out = self._opened()
+        self.step, self.in_a_row = 0, 0
+        self.learner = self._learner(self._first_model(), 0)
+        self._resume()
+
+    # ---- what it starts with
+
+    def _opened(self) -> tuple[Source, list[Tensor]]:
+        def told(done: int, of: int) -> None:
+            self.report(f"rendered {done} of {of} clips")
+
+        held: list[Tensor] = []
+        sources = [self.recipe.data.open(self.out / "material", told)] if self.world.first else []
+        if self.world.first and self.recipe.held_out is not None:
+            sources.append(self.recipe.held_out.open(self.out / "held_out", told))
+        self.world.wait()
+        if not self.world.first:
+            sources = [self.recipe.data.open(self.out / "material")]
+        elif len(sources) > 1:
+            held = self._held_out(sources[1])
+        return sources[0], held
+
+    def _held_out(self, source: Source) -> list[Tensor]:
+        import numpy as np
+
+        batch = self.recipe.stages[-1].batch
+        frames, size = max(batch.frames), max(batch.sizes)
+        numbers = range(min(len(source), HELD_OUT))
+        return [source.piece(n, frames, size, np.random.default_rng(n)) for n in numbers]
+
+    def _first_model(self) -> VideoAutoencoder:
+        batches = Batches(self.recipe, self.source)
+        # every process makes the same one, of the same clips
+        clips = (batches[step % self.recipe.steps].video for step in range(min(FLOOR_CLIPS, len(self.source))))
+        return self.recipe.model.build(clips, self.recipe.seed)
+
+    def _learner(self, model: VideoAutoencoder, stage: int, average: dict[str, Tensor] | None = None) -> Learner:
+        if self.recipe.compile:
+            model.compile()
+        learner = Learner(self.recipe, self.recipe.stages[stage], model, self.world, average or {})
+        if self.recipe.checkpoint_activations:
+            parallel.checkpoint_blocks(model)
+        return learner
+
+    # ---- checkpoints
+
+    def state(self) -> dict[str, Any]:
+        """All that changes while training, in tensors, whatever the number of processes."""
+        learner = self.learner
+        model, moving = get_state_dict(_inner(learner.pair), learner.optimizers)
+        found: dict[str, Any] = {"model": model, "moving": moving, "average": learner.average}
+        if learner.judges:
+            found["objective"], found["opponents"] = get_state_dict(learner.objective, learner.opponents)
+        return found
+
+    def save(self) -> None:
+        about = {"recipe": self.recipe.to_json(), "step": self.step, "in_a_row": self.in_a_row}
+        stage, _ = self.recipe.stage_at(max(self.step - 1, 0))
+        folder = self.out / "checkpoints"
+        snapshots.save(folder, self.step, self.state(), {**about, "stage": stage}, self.world, self.recipe.keep)
+
+    def _resume(self) -> None:
+        folder = self.out / "checkpoints"
+        held = snapshots.about(folder)
+        if held is None:
+            return
+        if held["recipe"] != self.recipe.to_json():
+            raise CheckpointError(f"{folder} is of another recipe; take another folder, or delete it to start again")
+        if held["stage"]:
+            self.learner = self._learner(self.learner.model, held["stage"], self.learner.average)
+        learner, state = self.learner, self.state()
+        snapshots.load(folder, state, self.world)
+        set_state_dict(
+            _inner(learner.pair),
+            learner.optimizers,
+            model_state_dict=state["model"],
+            optim_state_dict=state["moving"],
+        )
+        if learner.judges:
+            set_state_dict(
+                learner.objective,
+                learner.opponents,
+                model_state_dict=state["objective"],
+                optim_state_dict=state["opponents"],
+            )
+        self.step, self.in_a_row = held["step"], held["in_a_row"]
+
+    # ---- steps
+
+    def go(self, minutes: float | None) -> Path | None:
+        """Steps to the recipe's end, or for so many minutes."""
+        begun, first = time.monotonic(), self.step
+        self.log = journal.Journal(self.out, self.step) if self.world.first else None
+        if self.step == 0:
+            self._judge()
+        for batch in self._batches():
+            if minutes is not None and self._over(begun + 60 * minutes):
+                break
+            number, within = self.recipe.stage_at(self.step)
+            if self.recipe.stages[number] is not self.learner.stage:
+                self._next_stage(number)
+            started = time.monotonic()
+            told = self.learner.step(batch, within)
+            self._note(told, number, time.monotonic() - started)
+            if not told.applied:
+                self._not_finite(batch, within)
+            self.in_a_row = 0 if told.applied else self.in_a_row + 1
+            self.step += 1
+            if self.step % self.recipe.save_every == 0:
+                self.save()
+                self._tell(begun, first)
+            if self.step % self.recipe.judge_every == 0 or self.step == self.recipe.steps:
+                self._judge()
+        if self.step % self.recipe.save_every:
+            self.save()
+        return self._finished() if self.step == self.recipe.steps else None
+
+    def _batches(self) -> Iterator[Any]:
+        batches = Batches(self.recipe, self.source, self.world.rank, self.world.size)
+        return loaded(batches, self.step, self.recipe.steps, self.recipe.workers)
+
+    def _over(self, until: float) -> bool:
+        """Whether the time is over, by the first process's clock."""
+        over = torch.tensor(float(time.monotonic() >= until and self.world.first), device=self.world.device)
+        return bool(self.world.sum(over))
+
+    def _next_stage(self, number: int) -> None:
+        """The next objective and optimizers; a discriminator that stays goes on as it is."""
+        before = self.learner
+        with torch.no_grad():
+            self.learner = self._learner(self._unspread(before), number, before.average)
+        self.report(f"step {self.step}: stage {self.learner.stage.name}")
+        if before.objective.spec.adversarial and self.learner.objective.spec.adversarial:
+            was, now = before.objective.spec.adversarial, self.learner.objective.spec.adversarial
+            if was.discriminator == now.discriminator and now.discriminator is not None:
+                assert before.objective.discriminator is not None
+                assert self.learner.objective.discriminator is not None
+                self.learner.objective.discriminator.load_state_dict(before.objective.discriminator.state_dict())
+
+    def _unspread(self, learner: Learner) -> VideoAutoencoder:
+        """The model in one piece, to be spread again."""
+        if self.world.size == 1 or self.recipe.parallel == "ddp":
+            return learner.model
+        weights = {name: whole(tensor) for name, tensor in learner.model.state_dict().items()}
+        model = learner.model.spec.build()
+        model.load_state_dict(weights)
+        learner.average = {name: whole(tensor) for name, tensor in learner.average.items()}
+        return model
+
+    def _not_finite(self, batch: Any, within: int) -> None:
+        self.report(f"step {self.step}: not finite, and skipped ({', '.join(batch.names)})")
+        if self.in_a_row + 1 >= self.recipe.guard.patience:
+            why = self.learner.why(batch, within)
+            self.save()
+            raise VvaeError(
+                f"nothing finite for {self.in_a_row + 1} steps up to step {self.step}; the first that is not: {why}; "
+                "lower the rate, or bound the gradient (clip_gradient)"
+            )
+
+    # ---- what is told
+
+    def _note(self, told: Told, stage: int, seconds: float) -> None:
+        if self.log is None:
+            return
+        row = {"step": self.step, "stage": self.recipe.stages[stage].name, "loss": told.loss, "values": told.values}
+        rate = self.learner.optimizers[0].param_groups[0]["lr"] if self.learner.optimizers else None
+        self.log.write(**row, gradient=told.gradient, rate=rate, applied=told.applied, seconds=round(seconds, 4))
+        for line in told.skipped:
+            self.report(f"skipped: {line}")
+            with (self.out / "skipped.txt").open("a") as stream:
+                stream.write(f"{line}\n")
+
+    def _tell(self, begun: float, first: int) -> None:
+        if self.log is None:
+            return
+        rows = self.log.rows()
+        each = (time.monotonic() - begun) / (self.step - first)
+        left = each * (self.recipe.steps - self.step) / 60
+        recent = [row["loss"] for row in rows[-self.recipe.save_every :]]
+        loss = sum(recent) / len(recent)
+        self.report(
+            f"step {self.step} of {self.recipe.steps}: loss {loss:.4g}, {each:.2f} s a step, {left:.0f} min left"
+        )
+        journal.draw_curves(rows, self.out / "curves.png")
+
+    def _judge(self) -> None:
+        """Held-out clips by the averaged weights: figures, and a picture of the first."""
+        model = self.averaged()
+        if not self.held_out or not self.world.first:
+            return
+        with torch.no_grad():
+            clips = torch.stack(self.held_out).to(self.world.device)
+            self.report(f"step {self.step}: held out {judge(model, clips)}")
+            (self.out / "pictures").mkdir(exist_ok=True)
+            picture = self.out / "pictures" / f"step_{self.step:08d}.png"
+            journal.draw_clips(clips[0], model(clips[:1])[0], picture)
+
+    def averaged(self) -> VideoAutoencoder:
+        """A copy in one piece, with the averaged weights where there are any, in evaluation mode."""
+        learner = self.learner
+        weights = {name: whole(tensor).detach() for name, tensor in _inner(learner.pair).model.state_dict().items()}
+        weights |= {name: whole(tensor) for name, tensor in learner.average.items()}
+        model = learner.model.spec.build().to(self.world.device, learner.dtype)
+        model.load_state_dict(weights)
+        return model.float().eval()
+
+    def _finished(self) -> Path | None:
+        model, file = self.averaged(), self.out / "model.safetensors"
+        if self.world.first:
+            if self.recipe.calibrate:
+                _calibrate(model, Batches(self.recipe, self.source), self.recipe)
+            checkpoint.save_weights(file, dict(model.state_dict()), model.spec.to_json())
+            if self.log is not None:
+                journal.draw_curves(self.log.rows(), self.out / "curves.png")
+        self.world.wait()
+        return file
 
 
-def loss(result: Tensor, video: Tensor, weights: LossFields) -> Tensor:
-    """Weighted mean absolute and squared error, `b c t h w` in [-1, 1]; a lead frame counts 1."""
-    error = result - video
-    groups = (video.shape[2] - 1) // len(weights.positions)
-    frames = torch.tensor([1.0, *weights.positions * groups], dtype=error.dtype, device=error.device)
-    each = weights.l1 * error.abs().mean(dim=(0, 1, 3, 4)) + weights.l2 * error.square().mean(dim=(0, 1, 3, 4))
-    return (frames * each).sum() / frames.sum()
+def _inner(pair: Any) -> Any:
+    return pair.module if isinstance(pair, DistributedDataParallel) else pair
 
 
-def export(model: VideoAutoencoder, clips: Tensor, file: Path) -> Path:
-    """The model in bfloat16, its latents' shift and scale taken over `clips`."""
-    with torch.no_grad():
-        latents = torch.cat([model.encode(clip[None]).mean for clip in clips])
-    shift, deviation = latents.mean(dim=(0, 2, 3, 4)), latents.std(dim=(0, 2, 3, 4))
-    scaling = Affine(shift=_rounded(shift), scale=_rounded(1 / deviation))
-    weights = {name: value.bfloat16() for name, value in model.state_dict().items()}
-    checkpoint.save_weights(file, weights, model.spec.replace(latent=scaling).to_json())
-    return file
-
-
-def save_snapshot(run: Run, recipe: Recipe, file: Path) -> None:
-    """All or nothing: a kill leaves the old snapshot or the new one."""
-    part = file.with_suffix(".part")
-    with part.open("wb") as stream:
-        torch.save({"recipe": recipe.to_json(), **run.state()}, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
-
-
-def _open(recipe: Recipe, clips: pool.Clips, file: Path) -> Run:
-    """The run of the snapshot, or a new one from the floor."""
-    run = new_run(recipe)
-    if not file.exists():
-        pieces = (pool.to_float(clips[i : i + 8]) for i in range(0, min(recipe.floor_clips, len(clips)), 8))
-        start_from(run.model, floor.fit(pieces), recipe.seed)
-        run.average.load_state_dict(run.model.state_dict())
-        return run
-    state = torch.load(file, weights_only=True)
-    if state["recipe"] != recipe.to_json():
-        raise CheckpointError(f"{file} is of another recipe; take another folder, or delete it to start again")
-    run.restore(state)
-    return run
-
-
-def new_run(recipe: Recipe) -> Run:
-    """Model and optimizers of a recipe, weights not set yet."""
-    model, average = recipe.model.spec().build(), recipe.model.spec().build().requires_grad_(False)
-    named = list(model.named_parameters())
-    linear = [p for name, p in named if is_linear(name)]
-    deep = [p for name, p in named if not is_linear(name) and p.ndim > 1]
-    vectors = [p for name, p in named if not is_linear(name) and p.ndim == 1]
-    groups = [{"params": vectors, "lr": recipe.vector_rate}, {"params": linear, "lr": recipe.linear_rate}]
-    optimizers = [Muon(deep, recipe.rate), AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0)]
-    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-        group["full"] = group["lr"]
-    return Run(model, average, optimizers)
-
-
-def _apply(run: Run, recipe: Recipe) -> None:
-    for optimizer in run.optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["full"] * recipe.factor(run.step)
-        optimizer.step()
-    kept = min(recipe.average, run.step / (run.step + 10))
-    with torch.no_grad():
-        torch._foreach_lerp_(list(run.average.parameters()), list(run.model.parameters()), 1 - kept)
-
-
-def _gradients_are_finite(model: VideoAutoencoder) -> bool:
-    squares = [p.grad.square().sum() for p in model.parameters() if p.grad is not None]
-    return bool(torch.isfinite(torch.stack(squares).sum()))
+@torch.no_grad()
+def _calibrate(model: VideoAutoencoder, batches: Batches, recipe: Recipe) -> None:
+    """Sets the latents' shift and scale to those of the first clips of the run."""
+    latents: list[Tensor] = []
+    for step in range(recipe.steps):
+        latents += [model.encode(clip).mean for clip in batches[step].video.split(1)]
+        if len(latents) >= recipe.calibrate:
+            break
+    values = torch.cat([z.flatten(2)[0] for z in latents], 1)
+    shift, scale = values.mean(1), 1 / values.std(1)
+    model.spec = model.spec.replace(latent=Affine(shift=_rounded(shift), scale=_rounded(scale)))
 
 
 def _rounded(values: Tensor) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""A folder of rendered clips, so that training does not render at every step; and the batches drawn from it.
+"""A folder of rendered clips, so that training does not render at every step; and the pieces cut from them.
 
 The folder holds `clips.npy` (uint8, n 3 t h w) and `pool.json`, which says from which seeds it came. It can be deleted
 at any time: `render` makes the same bytes again, and goes on where it was stopped.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from vvae.spec import Spec
 from vvae.training import material
 
 Clips = NDArray[np.uint8]
+Told: TypeAlias = Callable[[int, int], None]
 SAVE_EVERY = 50
 
 
@@ -40,7 +42,7 @@ class PoolSpec(Spec):
         return np.round((video + 1) * 127.5).astype(np.uint8)
 
 
-def render(folder: Path, spec: PoolSpec, report: Callable[[int, int], None] = lambda done, of: None) -> Clips:
+def render(folder: Path, spec: PoolSpec, report: Told = lambda done, of: None) -> Clips:
     """The pool of a spec, `n 3 t h w`, read-only; what is missing in the folder is rendered first.
 
     A folder that holds another spec's clips is a VideoError.
@@ -60,25 +62,20 @@ def render(folder: Path, spec: PoolSpec, report: Callable[[int, int], None] = la
     return np.asanyarray(np.load(file, mmap_mode="r"))
 
 
-def batch(clips: Clips, rng: np.random.Generator, count: int, frames: int, crop: int) -> Tensor:
-    """`count` pieces of random clips, `b 3 t h w` in [-1, 1], float32: cropped, mirrored, transposed, run backwards."""
-    pieces = [_piece(clips[rng.integers(len(clips))], rng, frames, crop) for _ in range(count)]
-    return to_float(np.stack(pieces))
-
-
 def to_float(clips: Clips) -> Tensor:
     """Stored bytes as the model takes them: float32 in [-1, 1]."""
     return torch.from_numpy(clips.astype(np.float32)) / 127.5 - 1
 
 
-def _piece(video: Clips, rng: np.random.Generator, frames: int, crop: int) -> Clips:
+def piece(video: Clips, rng: np.random.Generator, frames: int, crop: int) -> Clips:
+    """A random piece `3 t h w` of a clip: cut out, mirrored, transposed, run backwards."""
     start, top, left = (
         rng.integers(have - want + 1) for have, want in zip(video.shape[1:], (frames, crop, crop), strict=True)
     )
-    piece = video[:, start : start + frames, top : top + crop, left : left + crop]
+    cut = video[:, start : start + frames, top : top + crop, left : left + crop]
     for axis in (1, 2, 3):
-        piece = np.flip(piece, axis) if rng.random() < 0.5 else piece
-    return piece.transpose(0, 1, 3, 2) if rng.random() < 0.5 else piece
+        cut = np.flip(cut, axis) if rng.random() < 0.5 else cut
+    return cut.transpose(0, 1, 3, 2) if rng.random() < 0.5 else cut
 
 
 def _rendered(note: Path, spec: PoolSpec) -> int:

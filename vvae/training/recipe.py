@@ -1,84 +1,195 @@
-"""A recipe: everything that a training run is, as one TOML file."""
+"""A recipe: everything that a training run is, as one YAML or JSON file."""
 
 from __future__ import annotations
 
-import tomllib
+import json
 from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+import yaml
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.errors import SpecError
-from vvae.models.small import vvae_small
-from vvae.spec import Spec
-from vvae.training.pool import PoolSpec
+from vvae.losses import ObjectiveSpec
+from vvae.spec import Spec, nearest
+from vvae.training.sources import AnySource
+from vvae.training.start import ModelSource
 
 RECIPES = Path(__file__).parent / "recipes"
+ENDINGS = (".yaml", ".yml", ".json")
 
 
-class ModelFields(Spec):
-    """The fields of `vvae_small` that a recipe sets."""
+class OptimizerSpec(Spec):
+    """How weights move. `rate` is for the deep branches of the model.
 
-    encoder_width: PositiveInt = 160
-    encoder_blocks: PositiveInt = 1
-    decoder_width: PositiveInt = 176
-    decoder_blocks: PositiveInt = 4
+    "muon" moves their matrices by Muon and the rest by AdamW; "adamw" and "adam" move all of them alike. `vectors` is
+    the rate of biases and norms, `linear` that of the linear path where the model has one ("rate" if None);
+    `discriminator` that of the discriminator and of learned log variances (Adam, betas 0.5 and 0.9).
+    """
 
-    def spec(self) -> VideoAutoencoderSpec:
-        return vvae_small(**self.model_dump())
+    kind: Literal["adamw", "adam", "muon"] = "adamw"
+    rate: PositiveFloat
+    vectors: PositiveFloat | None = None
+    linear: PositiveFloat | None = None
+    discriminator: PositiveFloat | None = None
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = Field(0.0, ge=0)
 
 
-class LossFields(Spec):
-    """Weights of the mean absolute and the mean squared error, and of each frame of a group."""
+class ScheduleSpec(Spec):
+    """What the rates are multiplied by: it climbs over `warmup` steps, and then stays or falls to zero."""
 
-    l1: float = Field(1.0, ge=0)
-    l2: float = Field(4.0, ge=0)
-    positions: tuple[PositiveFloat, ...] = (1.0, 1.0, 1.0, 1.0)
+    warmup: NonNegativeInt = 0
+    then: Literal["constant", "linear", "cosine"] = "constant"
+
+
+class BatchSpec(Spec):
+    """What a step sees: `clips` clips, over all processes, of one of `frames` frames and one of `sizes` pixels a side.
+
+    A share `images` of the steps sees single frames. With `accumulate` the clips pass in so many parts.
+    """
+
+    clips: PositiveInt
+    frames: tuple[PositiveInt, ...] = Field((17,), min_length=1)
+    sizes: tuple[PositiveInt, ...] = Field((128,), min_length=1)
+    images: float = Field(0.0, ge=0, le=1)
+    accumulate: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _parts(self) -> Self:
+        if self.clips % self.accumulate:
+            raise SpecError(f"{self.clips} clips do not pass in {self.accumulate} equal parts; take a divisor")
+        return self
+
+
+class StageSpec(Spec):
+    """A part of a run with its own batches, objective and rates.
+
+    `objective` is one, or the name of a published one, as "open_sora.stage1". `clip_gradient` bounds the length of the
+    gradient of all weights together; a term's `start` counts from the stage's first step. `sample`: what is decoded is
+    drawn from the posterior, else its mode. `train` are paths in the model that alone are trained (all if empty).
+    """
+
+    name: str = "train"
+    steps: PositiveInt
+    batch: BatchSpec
+    objective: ObjectiveSpec | str
+    optimizer: OptimizerSpec
+    schedule: ScheduleSpec = ScheduleSpec()
+    clip_gradient: PositiveFloat | None = None
+    sample: bool = True
+    freeze: tuple[str, ...] = ()
+
+    @property
+    def goal(self) -> ObjectiveSpec:
+        """The objective itself."""
+        return published(self.objective) if isinstance(self.objective, str) else self.objective
+
+
+class GuardSpec(Spec):
+    """A step whose loss or gradient is not finite changes nothing; after `patience` of them in a row the run stops."""
+
+    patience: PositiveInt = 20
 
 
 class Recipe(Spec):
-    """A training run. `steps` updates at `batch` pieces of `frames` frames and `crop` x `crop` pixels.
+    """A training run.
 
-    The rate climbs over `warmup` steps and falls linearly to zero. `rate` is for the deep branches, `linear_rate` for
-    the linear path and `vector_rate` for biases and norms. `average` is the decay of the averaged weights, which are
-    what is saved. `precision` is that of the arithmetic; weights are float32 while training.
+    `average` is the decay of the averaged weights, which are what is exported (0: the last ones are). `precision` is
+    that of the arithmetic; weights are float32, or float64 with "float64". `lpips` is the file that `vvae convert
+    lpips` wrote, for objectives that need it. Every `save_every` steps a checkpoint is written, the last `keep` of
+    which stay; every `judge_every` steps held-out clips are measured and pictured. `calibrate`: over how many clips
+    the exported latents' shift and scale are taken (0: they stay those of the spec).
     """
 
-    model: ModelFields = ModelFields()
-    material: PoolSpec = PoolSpec(clips=1500)
-    held_out: PoolSpec = PoolSpec(clips=24, size=128, held_out=True)
-    loss: LossFields = LossFields()
-    seed: int = 0
-    steps: PositiveInt
-    batch: PositiveInt = 3
-    frames: PositiveInt = 17
-    crop: PositiveInt = 96
-    rate: PositiveFloat = 2e-3
-    vector_rate: PositiveFloat = 2e-3
-    linear_rate: PositiveFloat = 6e-5
-    warmup: PositiveInt = 30
-    average: float = Field(0.99, ge=0, lt=1)
-    precision: str = Field("bfloat16", pattern="^(bfloat16|float32)$")
-    floor_clips: PositiveInt = 400
-    save_every: PositiveInt = 200
+    model: ModelSource
+    data: AnySource
+    held_out: AnySource | None = None
+    stages: tuple[StageSpec, ...] = Field(min_length=1)
+    seed: NonNegativeInt = 0
+    average: float = Field(0.0, ge=0, lt=1)
+    precision: Literal["bfloat16", "float32", "float64"] = "float32"
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    checkpoint_activations: bool = False
+    compile: bool = False
+    workers: NonNegativeInt = 0
+    lpips: str | None = None
+    guard: GuardSpec = GuardSpec()
+    save_every: PositiveInt = 500
+    keep: PositiveInt = 2
     judge_every: PositiveInt = 1000
+    calibrate: NonNegativeInt = 0
 
-    def factor(self, step: int) -> float:
-        """What the rates are multiplied by at a step, counted from 0."""
-        return min(1.0, (step + 1) / self.warmup) * (1 - step / self.steps)
+    @model_validator(mode="after")
+    def _objectives(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise SpecError(f"two stages are named {twice[0]!r}; give each a name of its own")
+        for stage in self.stages:
+            self.goal(stage).check()
+        return self
+
+    def goal(self, stage: StageSpec) -> ObjectiveSpec:
+        """The objective of a stage, with the recipe's LPIPS file and what the stage freezes."""
+        goal = stage.goal
+        lpips = self.lpips if goal.needs_lpips else None
+        return goal.replace(lpips=goal.lpips or lpips, frozen=tuple(dict.fromkeys((*goal.frozen, *stage.freeze))))
+
+    @property
+    def steps(self) -> int:
+        """Of all stages together."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> tuple[int, int]:
+        """The number of the stage that a step of the run belongs to, and the step's number in it, both from 0."""
+        for number, stage in enumerate(self.stages):
+            if step < stage.steps:
+                return number, step
+            step -= stage.steps
+        return len(self.stages) - 1, self.stages[-1].steps
+
+
+def published(name: str) -> ObjectiveSpec:
+    """The objective of a publication by its name, as "open_sora.stage1".
+
+    Raises:
+        SpecError: none is called so.
+    """
+    from vvae.models.names import architectures
+
+    known = {
+        f"{arch}.{own}": objective
+        for arch, make in architectures().items()
+        for own, objective in getattr(make, "objectives", {}).items()
+    }
+    if name not in known:
+        raise SpecError(f"no published objective is called so: {nearest(name, known)}")
+    return known[name]  # type: ignore[no-any-return]
 
 
 def read(name: str | Path) -> Recipe:
-    """The recipe in a TOML file, or one that ships with vvae, by its name (`vvae_small`).
+    """The recipe in a YAML or JSON file, or one that ships with vvae, by its name (`vvae_small`).
+
+    Paths in it are relative to the folder that the command runs in.
 
     Raises:
-        SpecError: no such recipe, no TOML, unknown fields, or values of a wrong type.
+        SpecError: no such recipe, no YAML, unknown fields, values of a wrong type, or parts that do not go together.
     """
-    shipped = {file.stem: file for file in sorted(RECIPES.glob("*.toml"))}
+    shipped = {file.stem: file for file in sorted(RECIPES.glob("*.yaml"))}
     file = shipped.get(str(name), Path(name))
+    if file.suffix not in ENDINGS:
+        raise SpecError(f"no recipe {name}; give a file that ends in {', '.join(ENDINGS)}, or {', '.join(shipped)}")
     try:
-        return Recipe(**tomllib.loads(file.read_text()))
-    except OSError:
-        raise SpecError(f"no recipe {name}; give a TOML file or one of: {', '.join(shipped)}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{file} is no TOML: {error}") from None
+        fields = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise SpecError(f"{name}: cannot be read ({error.strerror}); give a recipe, or {', '.join(shipped)}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"{name} is no YAML: {' '.join(str(error).split())}; write it as one") from None
+    if not isinstance(fields, dict):
+        raise SpecError(f"{name} holds {type(fields).__name__}, not fields; give model, data and stages")
+    return Recipe(**_plain(fields))
+
+
+def _plain(fields: Any) -> Any:
+    """What YAML read as JSON would be read: dates become text."""
+    return json.loads(json.dumps(fields, default=str))

@@ -1,0 +1,103 @@
+"""Checkpoints of a run: whole or not there, of any number of processes for any other number."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+
+from vvae.errors import CheckpointError
+from vvae.training.parallel import World
+
+_NAME = re.compile(r"step_(\d{8})")
+_ABOUT = "run.json"
+
+
+def save(folder: Path, step: int, state: dict[str, Any], about: Mapping[str, Any], world: World, keep: int) -> Path:
+    """Write `folder`/step_N, by all processes: a kill leaves no such folder, or a whole one. The last `keep` stay.
+
+    Raises:
+        CheckpointError: it cannot be written; what was there before stays.
+    """
+    done = folder / f"step_{step:08d}"
+    part = folder / f"part_{step:08d}"
+    if world.first:
+        shutil.rmtree(part, ignore_errors=True)
+    world.wait()
+    try:
+        dcp.save(state, checkpoint_id=part, no_dist=world.size == 1)  # type: ignore[attr-defined]
+        if world.first:
+            _write(part / _ABOUT, json.dumps(dict(about)))
+            shutil.rmtree(done, ignore_errors=True)
+            part.rename(done)
+            _synced(folder)
+    except (OSError, RuntimeError, CheckpointException) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        told = _innermost(error)
+        raise CheckpointError(f"{done} cannot be written ({told}); make room, then go on from the one before") from None
+    world.wait()
+    if world.first:
+        for old in sorted(found(folder))[:-keep]:
+            shutil.rmtree(folder / f"step_{old:08d}", ignore_errors=True)
+    return done
+
+
+def found(folder: Path) -> list[int]:
+    """The steps of which there is a checkpoint."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(match[1]) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name)))
+
+
+def about(folder: Path) -> dict[str, Any] | None:
+    """What the newest checkpoint says of itself; None: there is none."""
+    steps = found(folder)
+    if not steps:
+        return None
+    held: dict[str, Any] = json.loads((folder / f"step_{steps[-1]:08d}" / _ABOUT).read_text())
+    return held
+
+
+def load(folder: Path, state: dict[str, Any], world: World) -> None:
+    """Fills the tensors of `state` with those of the newest checkpoint, whatever the number of processes was.
+
+    Raises:
+        CheckpointError: it does not hold them.
+    """
+    newest = folder / f"step_{found(folder)[-1]:08d}"
+    try:
+        dcp.load(state, checkpoint_id=newest, no_dist=world.size == 1)  # type: ignore[attr-defined]
+    except (OSError, RuntimeError, CheckpointException) as error:
+        raise CheckpointError(
+            f"{newest} cannot be read ({_innermost(error)}); delete it to go on from the one before"
+        ) from None
+
+
+def _write(file: Path, text: str) -> None:
+    with file.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _synced(folder: Path) -> None:
+    """The name of what was renamed is on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _innermost(error: BaseException) -> str:
+    """Why, in a line."""
+    if isinstance(error, CheckpointException) and error.failures:
+        error = next(iter(error.failures.values()))[0]
+    return " ".join(str(error).split())[:200]
