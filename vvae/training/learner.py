@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Adam, AdamW, Optimizer
 
 from vvae.autoencoder import VideoAutoencoder
@@ -101,7 +102,7 @@ class Learner:
                 loss += self._pass(part, within, values)
         self.world.agree(p.grad for p in [*self.left_whole, *self.judges] if p.grad is not None)
         length = self._clipped()
-        loss = self.world.mean(torch.tensor(loss, device=self.world.device)).item()
+        loss = self.world.mean(torch.tensor(loss, dtype=torch.float64, device=self.world.device)).item()
         applied = math.isfinite(loss) and math.isfinite(length)
         if applied:
             for optimizer in (*self.optimizers, *self.opponents):
@@ -127,7 +128,7 @@ class Learner:
             (share * opposed.loss).backward()
         for side in (told, opposed):
             for name, value in {**side.notes, **side.terms}.items():
-                values[name] = values.get(name, 0.0) + share * self.world.mean(value.float()).item()
+                values[name] = values.get(name, 0.0) + share * self.world.mean(value.double()).item()
         return share * (told.loss.item() + opposed.loss.item())
 
     def _forward(self, video: Tensor, numbers: Sequence[int]) -> tuple[DiagonalGaussian, Tensor, Tensor]:
@@ -161,19 +162,21 @@ class Learner:
     def _clipped(self) -> float:
         """The length of the model's gradient, before it is cut to what the stage allows."""
         learning = [p for p in self.model.parameters() if p.grad is not None]
-        length = torch.nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
-        length = whole(length)
+        kinds = [own for own in ([p for p in learning if is_sharded(p) is kind] for kind in (False, True)) if own]
+        lengths = [whole(torch.nn.utils.get_total_norm([p.grad for p in own if p.grad is not None])) for own in kinds]
+        length = torch.stack(lengths).norm() if lengths else torch.zeros(())
         others = [p.grad.norm() for p in self.judges if p.grad is not None]
         if self.stage.clip_gradient is not None and torch.isfinite(length):
-            torch.nn.utils.clip_grads_with_norm_(learning, self.stage.clip_gradient, length)
+            for own in kinds:
+                torch.nn.utils.clip_grads_with_norm_(own, self.stage.clip_gradient, length)
         return length.item() if all(bool(n.isfinite()) for n in others) else math.nan
 
     @torch.no_grad()
     def _take_average(self, within: int) -> None:
         if self.average:
             kept = min(self.recipe.average, within / (within + 10))
-            own = dict(self.model.named_parameters())
-            torch._foreach_lerp_([self.average[name] for name in own], [p.detach() for p in own.values()], 1 - kept)
+            for name, parameter in self.model.named_parameters():
+                self.average[name].lerp_(parameter, 1 - kept)
 
     def why(self, batch: Batch, within: int) -> str:
         """The first layer of which something is not finite, in words."""
@@ -214,21 +217,25 @@ def factor(schedule: ScheduleSpec, within: int, steps: int) -> float:
 def optimizers(model: nn.Module, rule: OptimizerSpec) -> list[Optimizer]:
     """What moves the weights of a model that learn; see `OptimizerSpec`."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    kinds: dict[str, list[nn.Parameter]] = {"deep": [], "vectors": [], "linear": []}
+    kinds: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in named:
-        kinds["linear" if is_linear(name) else "deep" if parameter.ndim > 1 else "vectors"].append(parameter)
+        kind = "linear" if is_linear(name) else "deep" if parameter.ndim > 1 else "vectors"
+        kinds.setdefault((kind, is_sharded(parameter)), []).append(parameter)
     rates = {"deep": rule.rate, "vectors": rule.vectors or rule.rate, "linear": rule.linear or rule.rate}
     found: list[Optimizer] = []
-    if rule.kind == "muon" and (deep := kinds.pop("deep")):
-        found.append(Muon(deep, rule.rate))
-    groups = [{"params": own, "lr": rates[kind]} for kind, own in kinds.items() if own]
+    if rule.kind == "muon":
+        found += [Muon(kinds.pop(kind), rule.rate) for kind in list(kinds) if kind[0] == "deep"]
+    groups = [{"params": own, "lr": rates[kind]} for (kind, _), own in kinds.items()]
     if groups:
         made = Adam if rule.kind == "adam" else AdamW
         found.append(made(groups, betas=rule.betas, weight_decay=rule.weight_decay))
     return found
 
 
+def is_sharded(x: Tensor) -> bool:
+    return isinstance(x, DTensor)
+
+
 def whole(x: Tensor) -> Tensor:
     """A tensor that may be sharded, in one piece."""
-    full: Tensor = x.full_tensor() if hasattr(x, "full_tensor") else x
-    return full
+    return x.full_tensor() if isinstance(x, DTensor) else x

@@ -291,7 +291,7 @@ class Run:
         weights |= {name: whole(tensor) for name, tensor in learner.average.items()}
         model = learner.model.spec.build().to(self.world.device, learner.dtype)
         model.load_state_dict(weights)
-        return model.float().eval()
+        return model.eval()
 
     def _finished(self) -> Path | None:
         model, file = self.averaged(), self.out / "model.safetensors"
