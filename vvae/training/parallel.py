@@ -72,11 +72,14 @@ class _Sum(torch.autograd.Function):
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """The world that `torchrun` made, or this process alone."""
+    """The world that `torchrun` made, or the one that this process is in already, or this process alone."""
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
+    if dist.is_initialized():
+        yield World(dist.get_rank(), dist.get_world_size(), device)
+        return
     if "WORLD_SIZE" not in os.environ:
         yield World(device=device)
         return

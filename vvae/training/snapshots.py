@@ -6,7 +6,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,8 @@ def save(folder: Path, step: int, state: dict[str, Any], about: Mapping[str, Any
         shutil.rmtree(part, ignore_errors=True)
     world.wait()
     try:
-        dcp.save(state, checkpoint_id=part, no_dist=world.size == 1)  # type: ignore[attr-defined]
+        with _quietly():
+            dcp.save(state, checkpoint_id=part, no_dist=world.size == 1)  # type: ignore[attr-defined]
         if world.first:
             _write(part / _ABOUT, json.dumps(dict(about)))
             shutil.rmtree(done, ignore_errors=True)
@@ -73,11 +76,20 @@ def load(folder: Path, state: dict[str, Any], world: World) -> None:
     """
     newest = folder / f"step_{found(folder)[-1]:08d}"
     try:
-        dcp.load(state, checkpoint_id=newest, no_dist=world.size == 1)  # type: ignore[attr-defined]
+        with _quietly():
+            dcp.load(state, checkpoint_id=newest, no_dist=world.size == 1)  # type: ignore[attr-defined]
     except (OSError, RuntimeError, CheckpointException) as error:
         raise CheckpointError(
             f"{newest} cannot be read ({_innermost(error)}); delete it to go on from the one before"
         ) from None
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """torch warns where a process is alone, which is no mistake here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        yield
 
 
 def _write(file: Path, text: str) -> None:
