@@ -21,7 +21,8 @@ from vvae.training.batches import Batches, loaded
 from vvae.training.judge import judge
 from vvae.training.learner import Learner, Told, whole
 from vvae.training.parallel import World
-from vvae.training.recipe import Recipe, read
+from vvae.training.recipe import Recipe
+from vvae.training.recipe_file import read
 from vvae.training.sources import Source
 
 Report = Callable[[str], None]

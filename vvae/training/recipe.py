@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from vvae.errors import SpecError
@@ -14,9 +11,6 @@ from vvae.losses import ObjectiveSpec
 from vvae.spec import Spec, nearest
 from vvae.training.sources import AnySource
 from vvae.training.start import ModelSource
-
-RECIPES = Path(__file__).parent / "recipes"
-ENDINGS = (".yaml", ".yml", ".json")
 
 
 class OptimizerSpec(Spec):
@@ -165,31 +159,3 @@ def published(name: str) -> ObjectiveSpec:
     if name not in known:
         raise SpecError(f"no published objective is called so: {nearest(name, known)}")
     return known[name]  # type: ignore[no-any-return]
-
-
-def read(name: str | Path) -> Recipe:
-    """The recipe in a YAML or JSON file, or one that ships with vvae, by its name (`vvae_small`).
-
-    Paths in it are relative to the folder that the command runs in.
-
-    Raises:
-        SpecError: no such recipe, no YAML, unknown fields, values of a wrong type, or parts that do not go together.
-    """
-    shipped = {file.stem: file for file in sorted(RECIPES.glob("*.yaml"))}
-    file = shipped.get(str(name), Path(name))
-    if file.suffix not in ENDINGS:
-        raise SpecError(f"no recipe {name}; give a file that ends in {', '.join(ENDINGS)}, or {', '.join(shipped)}")
-    try:
-        fields = yaml.safe_load(file.read_text())
-    except OSError as error:
-        raise SpecError(f"{name}: cannot be read ({error.strerror}); give a recipe, or {', '.join(shipped)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(f"{name} is no YAML: {' '.join(str(error).split())}; write it as one") from None
-    if not isinstance(fields, dict):
-        raise SpecError(f"{name} holds {type(fields).__name__}, not fields; give model, data and stages")
-    return Recipe(**_plain(fields))
-
-
-def _plain(fields: Any) -> Any:
-    """What YAML read as JSON would be read: dates become text."""
-    return json.loads(json.dumps(fields, default=str))
