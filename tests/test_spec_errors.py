@@ -20,7 +20,7 @@ from vvae.verify.distribution import sample
 from vvae.verify.strategies import BROKEN, Broken, BrokenLayer, broken_layers, broken_specs
 
 PACKAGE = Path(vvae.__file__).parent
-ELSEWHERE = ("published", "training", "models", "tiling")  # tested beside their own code
+ELSEWHERE = ("published", "training", "models", "tiling", "losses")  # tested beside their own code
 Site = tuple[str, str, int]
 """File, function, and the how-many-eth `raise SpecError` of that function."""
 SILU = SiLUSpec()

@@ -197,9 +197,13 @@ def _short(text: str) -> str:
     return line if len(line) <= 120 else f"{line[:117]}..."
 
 
+def _holds_layers(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(part, LayerSpec) for part in value.values())
+
+
 def _tree(spec: Spec, name: str, depth: int) -> Iterator[str]:
     children = spec.children()
-    owned = {k for k, v in spec._fields().items() if k in children or isinstance(v, Mapping)}
+    owned = {k for k, v in spec._fields().items() if k in children or _holds_layers(v)}
     shown = [
         f"{key}={' '.join(repr(value).split())}"
         for key, value in spec._fields().items()

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from vvae.models.released import Conversion
 
 
+LPIPS = "lpips"
+"""What stands for SOURCE where LPIPS is to be made."""
+
+
 def list_models(json: o.Json = False) -> None:
     """The models that ship with weights, and the architectures known by name."""
     from vvae.cli.listing import print_models
@@ -74,7 +78,7 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE", help="A released checkpoint: a file, a folder, an index of shards; or a model."
+            metavar="SOURCE", help="A released checkpoint: a file, a folder, an index of shards; a model; or lpips."
         ),
     ],
     out: Annotated[
@@ -91,17 +95,22 @@ def convert(
     naming: Annotated[
         str | None, typer.Option(metavar="NAME", help="With --to published: whose names, as diffusers or compvis.")
     ] = None,
+    backbone: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With SOURCE lpips: VGG16, as torchvision publishes it.")
+    ] = None,
+    linear: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With SOURCE lpips: its linear layers, vgg.pth.")
+    ] = None,
     json: o.Json = False,
 ) -> None:
-    """Turn a released checkpoint into a model of vvae, or back."""
+    """Turn a released checkpoint into a model of vvae, or back; or make the file that LPIPS is read from."""
+    if source == LPIPS:
+        return _convert_lpips(backbone, linear, out, json)
     from vvae import checkpoint
     from vvae.models.released import as_published, from_published
     from vvae.video.output import refuse_taken
 
-    if to == "published" and (choose or arch):
-        raise CheckpointError("--choose and --arch belong to released checkpoints; leave them out with --to published")
-    if to == "vvae" and naming:
-        raise CheckpointError("--naming belongs to --to published; the names of a released checkpoint are recognised")
+    _refuse_strangers(to, choose or arch, naming, backbone or linear)
     answers = _answers(choose or [])
     if out is not None:
         refuse_taken(_safetensors(out))
@@ -121,6 +130,37 @@ def convert(
         print(line)
     print_table(kinds_table(done.kinds, to))
     print(f"wrote {len(done.tensors)} tensors, values unchanged: {file}")
+
+
+def _refuse_strangers(to: str, of_released: object, naming: str | None, of_lpips: object) -> None:
+    """Options that say nothing about this conversion."""
+    if to == "published" and of_released:
+        raise CheckpointError("--choose and --arch belong to released checkpoints; leave them out with --to published")
+    if to == "vvae" and naming:
+        raise CheckpointError("--naming belongs to --to published; the names of a released checkpoint are recognised")
+    if of_lpips:
+        raise CheckpointError("--backbone and --linear belong to vvae convert lpips; leave them out")
+
+
+def _convert_lpips(backbone: Path | None, linear: Path | None, out: Path | None, json: bool) -> None:
+    """One file of the two that LPIPS is published as."""
+    from vvae import checkpoint
+    from vvae.losses.lpips import FETCH, LPIPSFile
+    from vvae.losses.lpips import convert as joined
+    from vvae.models.sources import read_one
+    from vvae.video.output import refuse_taken
+
+    if backbone is None or linear is None:
+        raise CheckpointError(f"convert lpips: takes --backbone FILE and --linear FILE; {FETCH}")
+    file = _safetensors(out or Path("lpips.safetensors"))
+    refuse_taken(file)
+    tensors = joined(read_one(backbone).tensors, read_one(linear).tensors)
+    checkpoint.save_weights(file, tensors, LPIPSFile().to_json())
+    digest = checkpoint.digest(tensors)
+    if json:
+        return o.print_json({"out": str(file), "tensors": len(tensors), "sha256": digest})
+    print(f"wrote {len(tensors)} tensors, values unchanged: {file}")
+    print(f"sha256 of the tensors: {digest}")
 
 
 def _answers(said: Sequence[str]) -> dict[str, str]:

@@ -52,7 +52,7 @@ def read_source(path: str | os.PathLike[str]) -> Source:
         CheckpointError: nothing there that holds tensors, a shard that is missing, a file that is not whole.
     """
     place, where = Path(path), os.fspath(path)
-    state = _read_folder(place) if place.is_dir() else _read_shards(place) if _is_index(place) else _read(place)
+    state = _read_folder(place) if place.is_dir() else _read_shards(place) if _is_index(place) else read_one(place)
     found = bare(state.tensors)
     if not found.tensors:
         raise CheckpointError(f"{where}: holds no tensors of a model; give another file")
@@ -71,7 +71,7 @@ def _read_folder(folder: Path) -> checkpoint.State:
     files = [file for file in files if file.suffix == ".safetensors"] or files
     if not files:
         raise CheckpointError(f"{folder}: the folder holds no {', '.join(ENDINGS)} file; {_elsewhere(folder)}")
-    return _read(files[0]) if len(files) == 1 else _joined(folder, files)
+    return read_one(files[0]) if len(files) == 1 else _joined(folder, files)
 
 
 def _elsewhere(folder: Path) -> str:
@@ -83,7 +83,7 @@ def _elsewhere(folder: Path) -> str:
 def _joined(folder: Path, files: list[Path]) -> checkpoint.State:
     tensors: dict[str, Tensor] = {}
     for file in files:
-        held = _read(file).tensors
+        held = read_one(file).tensors
         if twice := sorted(held.keys() & tensors.keys()):
             raise CheckpointError(
                 f"{folder}: {twice[0]} stands in {file.name} and in another file of the folder; give one file alone"
@@ -121,7 +121,7 @@ def _names(files: list[Path]) -> str:
     return f"{shown} and {len(files) - 4} more" if len(files) > 4 else shown
 
 
-def _read(file: Path) -> checkpoint.State:
+def read_one(file: Path) -> checkpoint.State:
     """The tensors of one file, by what it holds."""
     if is_mindspore(file):
         return checkpoint.State(without_infixes(read_ckpt(file), os.fspath(file)))
