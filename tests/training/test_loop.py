@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from vvae.training.parallel import World
 from vvae.training.recipe import Recipe
 
 STAGE = {"objective": GAME, "batch": {"clips": 2, "frames": [5, 1], "sizes": [24], "accumulate": 2}}
+OTHER_GAME = {**GAME, "adversarial": {**GAME["adversarial"], "adaptive": {"against": "l1"}}}
 SMALL = {"steps": 2, "batch": {"clips": 1, "frames": [5], "sizes": [16]}}
 
 
@@ -52,8 +54,12 @@ def test_a_killed_run_ends_like_a_straight_one(straight: Path, tmp_path: Path, m
     assert _steps(tmp_path) == _steps(straight) == list(range(6))
 
 
-def test_a_run_stops_in_time_and_goes_on(straight: Path, tmp_path: Path) -> None:
+def test_a_run_stops_in_time_and_goes_on(straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(recipe(stage=STAGE), tmp_path, minutes=0) is None
+    monkeypatch.setattr(Run, "_over", lambda self, until: self.step == 1)
+    assert run(recipe(stage=STAGE), tmp_path, minutes=1) is None
+    assert snapshots.found(tmp_path / "checkpoints") == [1]
+    monkeypatch.undo()
     file = run(recipe(stage=STAGE), tmp_path)
     assert file is not None
     assert file.read_bytes() == (straight / "model.safetensors").read_bytes()
@@ -61,6 +67,17 @@ def test_a_run_stops_in_time_and_goes_on(straight: Path, tmp_path: Path) -> None
 
 def _steps(out: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_layers_without_a_part_in_any_step_so_far_are_kept_as_they_are(tmp_path: Path) -> None:
+    """Of single frames the layers of groups learn nothing, and have no state to save."""
+    given = recipe(save_every=1, stage={"steps": 3, "batch": {"clips": 1, "frames": [1], "sizes": [16]}})
+    run(given, tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints/step_00000003")
+    before = (tmp_path / "model.safetensors").read_bytes()
+    file = run(given, tmp_path)
+    assert file is not None
+    assert file.read_bytes() == before
 
 
 def test_every_term_is_told_at_every_step(straight: Path) -> None:
@@ -138,7 +155,7 @@ def test_the_finished_model_has_latents_near_the_unit_normal(tmp_path: Path) -> 
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
-    run(recipe(stage=SMALL), tmp_path, minutes=0)
+    run(recipe(stage=SMALL), tmp_path)
     with pytest.raises(CheckpointError, match="another recipe"):
         run(recipe(stage=SMALL, seed=1), tmp_path)
 
@@ -220,8 +237,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
     code = CHILD.replace("import sys\n", "import sys, resource\n").replace(
         "run(recipe(", "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); run(recipe("
     )
-    run(recipe(save_every=1, stage={**SMALL, "steps": 200}), tmp_path, minutes=0)
-    # what is there is of this recipe: a step more, and the disk is full
+    given = recipe(save_every=1, stage={"steps": 200, "batch": {"clips": 1, "frames": [5], "sizes": [16]}})
+    monkeypatch.setattr(Run, "_over", lambda self, until: self.step == 1)
+    run(given, tmp_path, minutes=1)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)],
         cwd=ROOT,
@@ -231,7 +249,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
     )
     assert "CheckpointError" in done.stderr
     assert "cannot be written" in done.stderr
-    assert snapshots.found(tmp_path / "checkpoints")
+    assert snapshots.found(tmp_path / "checkpoints") == [1]
     assert not list((tmp_path / "checkpoints").glob("part_*"))
 
 
@@ -273,7 +291,9 @@ def test_a_recipe_that_is_not_there_is_refused_with_those_that_are(tmp_path: Pat
         ({"model": {"name": "iv_vae", "fields": {"widht": 3}}}, "widht"),
         ({"data": {"kind": "clips", "path": "nowhere"}}, "does not exist"),
         ({"stage": {"objective": "tae.nothing"}}, "no published objective"),
-        ({"stage": {"objective": "open_sora.stage1"}}, "LPIPS"),
+        ({"stage": {"objective": "open_sora.stage3"}}, "LPIPS"),
+        ({"stage": {"freeze": ["encodr"]}}, "near it: encoder"),
+        ({"stage": {"objective": OTHER_GAME}}, "parameter that the model lacks"),
         ({"stage": {"batch": {"clips": 3, "accumulate": 2}}}, "equal parts"),
         ({"stage": {"objective": GAME, "batch": {"clips": 1, "sizes": [8]}}}, "pixels"),
     ],

@@ -112,11 +112,12 @@ def adaptive_weight(
     """min(||d reference / d parameter|| / (||d adversarial / d parameter|| + epsilon), largest), a constant.
 
     The weight that makes the adversarial term pull at the parameter, the last of the decoder, as hard as the reference
-    term does; the gradients are means over all processes before their norm is taken. The graph of both stays.
+    term does; the gradients are means over all processes before their norm is taken. The graph of both stays. Where
+    the parameter had no part, as one for groups of frames in a single frame, the weight is 0.
     Source: `calculate_adaptive_weight` of VQGAN (arXiv 2012.09841, section 3.1), in all publications alike.
     """
     norms = [
-        shared_mean(torch.autograd.grad(term, parameter, retain_graph=True)[0], reduce).norm()
+        shared_mean(torch.autograd.grad(term, parameter, retain_graph=True, materialize_grads=True)[0], reduce).norm()
         for term in (reference, adversarial)
     ]
     ratio: Tensor = norms[0] / (norms[1] + epsilon)

@@ -118,6 +118,24 @@ class ObjectiveSpec(Spec):
         if self.adversarial is not None:
             self.adversarial.discriminator.check(frames, height, width)
 
+    def check_model(self, model: nn.Module) -> None:
+        """SpecError where the objective names a layer or a parameter that the model lacks."""
+        self.frozen_in(model)
+        rule = self.adversarial.adaptive if self.adversarial else None
+        parameters = dict(model.named_parameters())
+        if rule is not None and rule.parameter not in parameters:
+            raise SpecError(
+                f"the adaptive weight reads a parameter that the model lacks: {nearest(rule.parameter, parameters)}"
+            )
+
+    def frozen_in(self, model: nn.Module) -> tuple[str, ...]:
+        """The parameters under the paths of `frozen`; SpecError for a path under which the model has none."""
+        names = [name for name, _ in model.named_parameters()]
+        for path in self.frozen:
+            if not any(f"{name}.".startswith(f"{path}.") for name in names):
+                raise SpecError(f"nothing to freeze there: {nearest(path, dict(model.named_modules()))}")
+        return tuple(name for name in names for path in self.frozen if f"{name}.".startswith(f"{path}."))
+
     def build(self, channels: int = 3, *, reduce: Reduce = alone) -> Objective:
         """The module for clips of that many channels; `reduce` sums over all processes of a training run.
 
@@ -276,11 +294,7 @@ class Objective(nn.Module):
         Raises:
             SpecError: a path under which the model has none.
         """
-        names = [name for name, _ in model.named_parameters()]
-        found = [name for name in names for path in self.spec.frozen if f"{name}.".startswith(f"{path}.")]
-        for path in self.spec.frozen:
-            if not any(f"{name}.".startswith(f"{path}.") for name in names):
-                raise SpecError(f"nothing to freeze there: {nearest(path, dict(model.named_modules()))}")
+        found = self.spec.frozen_in(model)
         for name in found:
             model.get_parameter(name).requires_grad_(False)
         return tuple(found)

@@ -90,6 +90,17 @@ class Learner:
         if self.recipe.average and not self.average:
             self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
 
+    @property
+    def moving(self) -> list[Optimizer]:
+        """All optimizers, the discriminator's too."""
+        return [*self.optimizers, *self.opponents]
+
+    @property
+    def named(self) -> dict[str, nn.Parameter]:
+        """All parameters by name, those of the objective too."""
+        objective = {f"objective.{name}": p for name, p in self.objective.named_parameters()}
+        return {**dict(self.model.named_parameters()), **objective}
+
     def step(self, batch: Batch, within: int) -> Told:
         """One step, the stage's number `within`. One that is not finite changes nothing."""
         for group in self._groups():
@@ -105,10 +116,10 @@ class Learner:
         loss = self.world.mean(torch.tensor(loss, dtype=torch.float64, device=self.world.device)).item()
         applied = math.isfinite(loss) and math.isfinite(length)
         if applied:
-            for optimizer in (*self.optimizers, *self.opponents):
+            for optimizer in self.moving:
                 optimizer.step()
             self._take_average(within)
-        for optimizer in (*self.optimizers, *self.opponents):
+        for optimizer in self.moving:
             optimizer.zero_grad()
         return Told(loss, values, length, applied, batch.skipped, batch.names)
 
@@ -156,7 +167,7 @@ class Learner:
         return torch.autocast(self.world.device.type, torch.bfloat16)
 
     def _groups(self) -> Iterator[dict[str, Any]]:
-        for optimizer in (*self.optimizers, *self.opponents):
+        for optimizer in self.moving:
             yield from optimizer.param_groups
 
     def _clipped(self) -> float:

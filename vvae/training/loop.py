@@ -9,14 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-from torch.nn.parallel import DistributedDataParallel
 
 from vvae import checkpoint
 from vvae.autoencoder import VideoAutoencoder
 from vvae.errors import CheckpointError, VvaeError
 from vvae.scaling import Affine
-from vvae.training import journal, parallel, snapshots
+from vvae.training import journal, order, parallel, snapshots
 from vvae.training.batches import Batches, loaded
 from vvae.training.judge import judge
 from vvae.training.learner import Learner, Told, whole
@@ -69,8 +67,11 @@ def check(recipe: Recipe) -> None:
     if recipe.held_out is not None:
         recipe.held_out.check()
     spec = recipe.model.spec()
+    with torch.device("meta"):
+        model = spec.build()
     for stage in recipe.stages:
         goal = recipe.goal(stage)
+        goal.check_model(model)
         for frames in stage.batch.frames + ((1,) if stage.batch.images else ()):
             for size in stage.batch.sizes:
                 goal.check_clip(frames, size, size)
@@ -90,6 +91,7 @@ class Run:
         world.wait()
         self.source, self.held_out = self._opened()
         self.step, self.in_a_row = 0, 0
+        self.saved_at: int | None = None
         self.learner = self._learner(self._first_model(), 0)
         self._resume()
 
@@ -107,21 +109,19 @@ class Run:
         if not self.world.first:
             sources = [self.recipe.data.open(self.out / "material")]
         elif len(sources) > 1:
-            held = self._held_out(sources[1])
+            held = list(self._pieces(sources[1], HELD_OUT, -1))
         return sources[0], held
 
-    def _held_out(self, source: Source) -> list[Tensor]:
-        import numpy as np
-
-        batch = self.recipe.stages[-1].batch
-        frames, size = max(batch.frames), max(batch.sizes)
-        numbers = range(min(len(source), HELD_OUT))
-        return [source.piece(n, frames, size, np.random.default_rng(n)) for n in numbers]
+    def _pieces(self, source: Source, most: int, stage: int) -> Iterator[Tensor]:
+        """The first clips of a source, `3 t h w`, as large as the stage's largest; those that cannot be used fail."""
+        batch = self.recipe.stages[stage].batch
+        for index in range(min(len(source), most)):
+            rng = order.random(self.recipe.seed, order.LOOK, index)
+            yield source.piece(index, max(batch.frames), max(batch.sizes), rng)
 
     def _first_model(self) -> VideoAutoencoder:
-        batches = Batches(self.recipe, self.source)
         # every process makes the same one, of the same clips
-        clips = (batches[step % self.recipe.steps].video for step in range(min(FLOOR_CLIPS, len(self.source))))
+        clips = (piece[None] for piece in self._pieces(self.source, FLOOR_CLIPS, 0))
         return self.recipe.model.build(clips, self.recipe.seed)
 
     def _learner(self, model: VideoAutoencoder, stage: int, average: dict[str, Tensor] | None = None) -> Learner:
@@ -137,17 +137,16 @@ class Run:
     def state(self) -> dict[str, Any]:
         """All that changes while training, in tensors, whatever the number of processes."""
         learner = self.learner
-        model, moving = get_state_dict(_inner(learner.pair), learner.optimizers)
-        found: dict[str, Any] = {"model": model, "moving": moving, "average": learner.average}
-        if learner.judges:
-            found["objective"], found["opponents"] = get_state_dict(learner.objective, learner.opponents)
-        return found
+        moved = snapshots.moved(learner.named, learner.moving)
+        objective = dict(learner.objective.state_dict())
+        return {"model": learner.model.state_dict(), "objective": objective, "average": learner.average, "moved": moved}
 
     def save(self) -> None:
         about = {"recipe": self.recipe.to_json(), "step": self.step, "in_a_row": self.in_a_row}
         stage, _ = self.recipe.stage_at(max(self.step - 1, 0))
         folder = self.out / "checkpoints"
         snapshots.save(folder, self.step, self.state(), {**about, "stage": stage}, self.world, self.recipe.keep)
+        self.saved_at = self.step
 
     def _resume(self) -> None:
         folder = self.out / "checkpoints"
@@ -159,21 +158,12 @@ class Run:
         if held["stage"]:
             self.learner = self._learner(self.learner.model, held["stage"], self.learner.average)
         learner, state = self.learner, self.state()
-        snapshots.load(folder, state, self.world)
-        set_state_dict(
-            _inner(learner.pair),
-            learner.optimizers,
-            model_state_dict=state["model"],
-            optim_state_dict=state["moving"],
-        )
-        if learner.judges:
-            set_state_dict(
-                learner.objective,
-                learner.opponents,
-                model_state_dict=state["objective"],
-                optim_state_dict=state["opponents"],
-            )
-        self.step, self.in_a_row = held["step"], held["in_a_row"]
+        snapshots.load(folder, state, learner.named, self.world)
+        learner.model.load_state_dict(state["model"])
+        learner.objective.load_state_dict(state["objective"])
+        snapshots.move(learner.named, learner.moving, state["moved"])
+        self.step = self.saved_at = held["step"]
+        self.in_a_row = held["in_a_row"]
 
     # ---- steps
 
@@ -201,7 +191,7 @@ class Run:
                 self._tell(begun, first)
             if self.step % self.recipe.judge_every == 0 or self.step == self.recipe.steps:
                 self._judge()
-        if self.step % self.recipe.save_every:
+        if self.saved_at != self.step and self.step:
             self.save()
         return self._finished() if self.step == self.recipe.steps else None
 
@@ -288,7 +278,7 @@ class Run:
     def averaged(self) -> VideoAutoencoder:
         """A copy in one piece, with the averaged weights where there are any, in evaluation mode."""
         learner = self.learner
-        weights = {name: whole(tensor).detach() for name, tensor in _inner(learner.pair).model.state_dict().items()}
+        weights = {name: whole(tensor).detach() for name, tensor in learner.model.state_dict().items()}
         weights |= {name: whole(tensor) for name, tensor in learner.average.items()}
         model = learner.model.spec.build().to(self.world.device, learner.dtype)
         model.load_state_dict(weights)
@@ -298,7 +288,7 @@ class Run:
         model, file = self.averaged(), self.out / "model.safetensors"
         if self.world.first:
             if self.recipe.calibrate:
-                _calibrate(model, Batches(self.recipe, self.source), self.recipe)
+                _calibrate(model, self._pieces(self.source, self.recipe.calibrate, -1))
             checkpoint.save_weights(file, dict(model.state_dict()), model.spec.to_json())
             if self.log is not None:
                 journal.draw_curves(self.log.rows(), self.out / "curves.png")
@@ -306,20 +296,12 @@ class Run:
         return file
 
 
-def _inner(pair: Any) -> Any:
-    return pair.module if isinstance(pair, DistributedDataParallel) else pair
-
-
 @torch.no_grad()
-def _calibrate(model: VideoAutoencoder, batches: Batches, recipe: Recipe) -> None:
-    """Sets the latents' shift and scale to those of the first clips of the run."""
-    latents: list[Tensor] = []
-    for step in range(recipe.steps):
-        latents += [model.encode(clip).mean for clip in batches[step].video.split(1)]
-        if len(latents) >= recipe.calibrate:
-            break
-    values = torch.cat([z.flatten(2)[0] for z in latents], 1)
-    shift, scale = values.mean(1), 1 / values.std(1)
+def _calibrate(model: VideoAutoencoder, clips: Iterator[Tensor]) -> None:
+    """Sets the latents' shift and scale to those of clips `3 t h w`."""
+    dtype = next(model.parameters()).dtype
+    latents = torch.cat([model.encode(clip[None].to(dtype)).mean.flatten(2)[0] for clip in clips], 1)
+    shift, scale = latents.mean(1), 1 / latents.std(1)
     model.spec = model.spec.replace(latent=Affine(shift=_rounded(shift), scale=_rounded(scale)))
 
 

@@ -7,8 +7,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-PLACE, SHAPE, NOISE = range(3)
-"""What random numbers are for: where a piece is cut, what shape a step has, what is drawn from a posterior."""
+PLACE, SHAPE, NOISE, LOOK = range(4)
+"""What random numbers are for: where a piece is cut, what shape a step has, what is drawn from a posterior, and
+which pieces are looked at beside the steps."""
 
 
 def item(seed: int, number: int, length: int) -> int:

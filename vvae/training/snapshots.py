@@ -7,13 +7,17 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
 from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.optim import Optimizer
 
 from vvae.errors import CheckpointError
 from vvae.training.parallel import World
@@ -68,20 +72,54 @@ def about(folder: Path) -> dict[str, Any] | None:
     return held
 
 
-def load(folder: Path, state: dict[str, Any], world: World) -> None:
-    """Fills the tensors of `state` with those of the newest checkpoint, whatever the number of processes was.
+def moved(named: Mapping[str, nn.Parameter], optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
+    """What optimizers remember, by "parameter, what"; of parameters that have not moved yet there is nothing."""
+    names: dict[Tensor, str] = {parameter: name for name, parameter in named.items()}
+    return {
+        f"{names[parameter]},{what}": value
+        for optimizer in optimizers
+        for parameter, held in optimizer.state.items()
+        for what, value in held.items()
+    }
+
+
+def move(named: Mapping[str, nn.Parameter], optimizers: Sequence[Optimizer], held: Mapping[str, Tensor]) -> None:
+    """Optimizers remember what `moved` gave."""
+    owners = {parameter: each for each in optimizers for group in each.param_groups for parameter in group["params"]}
+    for key, value in held.items():
+        name, what = key.rsplit(",", 1)
+        owners[named[name]].state[named[name]][what] = value
+
+
+def load(folder: Path, state: dict[str, Any], named: Mapping[str, nn.Parameter], world: World) -> None:
+    """Fills `state` with the tensors of the newest checkpoint, whatever the number of processes was.
+
+    `state` has tensors of their shapes, but for "moved", which becomes what is there, sharded as the parameters are.
 
     Raises:
         CheckpointError: it does not hold them.
     """
     newest = folder / f"step_{found(folder)[-1]:08d}"
     try:
+        known = FileSystemReader(newest).read_metadata().state_dict_metadata
+        state["moved"] = {
+            key.removeprefix("moved."): _like(named[key.removeprefix("moved.").rsplit(",", 1)[0]], about)
+            for key, about in known.items()
+            if key.startswith("moved.")
+        }
         with _quietly():
             dcp.load(state, checkpoint_id=newest, no_dist=world.size == 1)  # type: ignore[attr-defined]
     except (OSError, RuntimeError, CheckpointException) as error:
         raise CheckpointError(
             f"{newest} cannot be read ({_innermost(error)}); delete it to go on from the one before"
         ) from None
+
+
+def _like(parameter: nn.Parameter, about: Any) -> Tensor:
+    """A tensor to be filled with what is remembered of a parameter: as large as it, or one number."""
+    if not about.size:
+        return torch.zeros((), dtype=about.properties.dtype)
+    return torch.zeros_like(parameter, requires_grad=False)
 
 
 @contextmanager
