@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -164,6 +165,19 @@ def test_figures_without_gradients_need_no_parameter() -> None:
     assert "r1" not in judged.terms
 
 
+def test_result_of_less_precision_is_judged_in_that_of_the_objective(tmp_path: Path) -> None:
+    """A model in bfloat16: terms, discriminator and LPIPS keep float32."""
+    terms = {**EVERYTHING.terms, "distance": LPIPSSpec()}
+    objective = EVERYTHING.replace(terms=terms, lpips=thin_file(tmp_path)).build()
+    model = Toy().bfloat16()
+    result, posterior = model(clip().bfloat16())
+    report = objective.generator(model, clip().float(), result, posterior, step=20, latents=posterior.mean)
+    judged = objective.discriminator_side(clip().float(), result, step=20)
+    assert report.loss.dtype == judged.loss.dtype == torch.float32
+    report.loss.backward()
+    assert model.out.weight.grad is not None
+
+
 def test_averages_of_logits_are_state() -> None:
     objective, model = built(), Toy().double()
     assert objective.lecam_real == 0
@@ -224,7 +238,7 @@ def test_what_cannot_work_is_refused_in_words(fields: dict[str, object], said: s
         ObjectiveSpec(**{"adversarial": GAME, **fields})
 
 
-def test_clips_that_are_too_small_are_refused_before_the_first_step(tmp_path) -> None:
+def test_clips_that_are_too_small_are_refused_before_the_first_step(tmp_path: Path) -> None:
     spec = EVERYTHING.replace(adversarial=GAME.replace(discriminator=patch_3d(2, kernel=4, time_halvings=1)))
     spec.check_clip(10, 24, 24)
     with pytest.raises(VideoError, match="at least 10 frames of 24 x 24 pixels; found 9 frames"):
