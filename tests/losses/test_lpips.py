@@ -98,6 +98,8 @@ def test_an_objective_with_it_is_refused_without_the_file(tmp_path: Path) -> Non
     spec = ObjectiveSpec(terms={"distance": LPIPSSpec()})
     with pytest.raises(SpecError, match=r"'distance' has LPIPS.*fetch vgg16-397923af\.pth.*vvae convert lpips"):
         spec.build()
+    with pytest.raises(CheckpointError, match=r"no such file; fetch vgg16-397923af\.pth"):
+        spec.replace(lpips=str(tmp_path / "absent.safetensors")).check()
     objective = spec.replace(lpips=thin_file(tmp_path)).build()
     a, b = clips(2, 3, 2, 16, 16), clips(2, 3, 2, 16, 16, seed=1)
     report = objective.generator(None, a, b, None, step=0)

@@ -159,8 +159,10 @@ def test_adaptive_weight_measures_the_named_term_at_the_named_parameter() -> Non
 
 def test_figures_without_gradients_need_no_parameter() -> None:
     objective, video = built(), clip()
+    state = {name: value.clone() for name, value in objective.state_dict().items()}
     with torch.no_grad():
         report, judged = both_sides(objective.eval(), Toy().double(), video, 99)
+    assert all(torch.equal(value, state[name]) for name, value in objective.state_dict().items())
     assert report.notes["adaptive_weight"] == 1
     assert "r1" not in judged.terms
 

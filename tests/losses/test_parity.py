@@ -59,7 +59,7 @@ from vvae.published.table import Rename
 
 Outputs = Mapping[str, Tensor]
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-ARCHITECTURES = ("image_vae", "od_vae", "open_sora", "reducio", "tae")
+ARCHITECTURES = ("image_vae", "iv_vae", "od_vae", "open_sora", "reducio", "tae")
 
 
 @DTYPES
