@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,23 @@ def test_each_side_trains_its_own_alone() -> None:
     judged.loss.backward()
     assert all(p.grad is not None for p in objective.discriminator.parameters())
     assert all(torch.equal(p.grad, grad) for p, grad in zip(model.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("fields", "want"),
+    [
+        ({"game": "hinge"}, lambda fake: -fake.mean()),
+        ({"game": "hinge", "generator": "non_saturating"}, lambda fake: -fake.sigmoid().log().mean()),
+        ({"game": "non_saturating"}, lambda fake: -fake.sigmoid().log().mean()),
+    ],
+)
+def test_generator_plays_the_game_that_it_is_given(fields: dict[str, str], want: Callable[[Tensor], Tensor]) -> None:
+    rule = GAME.replace(adaptive=None, start=0, ramp=0, **fields)
+    objective, model, video = built(EVERYTHING.replace(adversarial=rule)).eval(), Toy().double(), clip()
+    report, _ = both_sides(objective, model, video, 0)
+    assert objective.discriminator is not None
+    torch.testing.assert_close(report.terms["generator"], want(objective.discriminator(model(video)[0])).detach())
+    assert report.weights["generator"] == 0.5
 
 
 def test_log_variance_is_trained_only_where_it_is_said() -> None:
