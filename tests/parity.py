@@ -43,7 +43,12 @@ LONG = (
         for of in ("l2", "vanilla", "weights", "no_perceptual", "fixed_gan_weight", "fixed_gan_weight_warm")
     ),
     *(f"loss_config_step_{step}" for step in ("10000", "10001", "10001_val")),
-    *(f"loss_v10_3d_{of}" for of in ("generator", "generator_before", "discriminator")),
+    *(
+        f"loss_{of}_{side}"
+        for of in ("v10_2d", "v10_3d", "v11_3d", "v12_2d", "v12_3d")
+        for side in ("generator", "generator_before", "discriminator")
+    ),
+    "loss_v12_3d_generator_l2_vanilla",
 )
 """Cases of whole models and losses that take long in float64: the quick profiles run them in float32."""
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}

@@ -10,7 +10,7 @@ import torch
 from tests.losses.thin import published_files, thin_file, thin_weights
 from vvae import checkpoint
 from vvae.errors import CheckpointError, SpecError, VideoError
-from vvae.losses import LPIPS, LPIPSSpec, ObjectiveSpec
+from vvae.losses import LPIPS, LPIPSSpec, Objective, ObjectiveSpec
 from vvae.losses.lpips import convert
 
 
@@ -98,9 +98,13 @@ def test_an_objective_with_it_is_refused_without_the_file(tmp_path: Path) -> Non
     spec = ObjectiveSpec(terms={"distance": LPIPSSpec()})
     with pytest.raises(SpecError, match=r"'distance' has LPIPS.*fetch vgg16-397923af\.pth.*vvae convert lpips"):
         spec.build()
+    with pytest.raises(CheckpointError, match=r"no such file; fetch vgg16-397923af\.pth"):
+        spec.replace(lpips=str(tmp_path / "absent.safetensors")).check()
     objective = spec.replace(lpips=thin_file(tmp_path)).build()
     a, b = clips(2, 3, 2, 16, 16), clips(2, 3, 2, 16, 16, seed=1)
     report = objective.generator(None, a, b, None, step=0)
+    with pytest.raises(SpecError, match="made without its file"):
+        Objective(spec).generator(None, a, b, None, step=0)
     torch.testing.assert_close(report.loss, LPIPS(thin_weights())(a, b).mean())
     assert objective.state_dict() == {}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -135,6 +137,23 @@ def test_each_side_trains_its_own_alone() -> None:
     assert all(torch.equal(p.grad, grad) for p, grad in zip(model.parameters(), before, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("fields", "want"),
+    [
+        ({"game": "hinge"}, lambda fake: -fake.mean()),
+        ({"game": "hinge", "generator": "non_saturating"}, lambda fake: -fake.sigmoid().log().mean()),
+        ({"game": "non_saturating"}, lambda fake: -fake.sigmoid().log().mean()),
+    ],
+)
+def test_generator_plays_the_game_that_it_is_given(fields: dict[str, str], want: Callable[[Tensor], Tensor]) -> None:
+    rule = GAME.replace(adaptive=None, start=0, ramp=0, **fields)
+    objective, model, video = built(EVERYTHING.replace(adversarial=rule)).eval(), Toy().double(), clip()
+    report, _ = both_sides(objective, model, video, 0)
+    assert objective.discriminator is not None
+    torch.testing.assert_close(report.terms["generator"], want(objective.discriminator(model(video)[0])).detach())
+    assert report.weights["generator"] == 0.5
+
+
 def test_log_variance_is_trained_only_where_it_is_said() -> None:
     spec = ObjectiveSpec(terms={"fixed": NLLSpec(logvar=0.5), "learned": NLLSpec(learned=True)})
     learning = {name for name, p in spec.build().named_parameters() if p.requires_grad}
@@ -158,10 +177,25 @@ def test_adaptive_weight_measures_the_named_term_at_the_named_parameter() -> Non
 
 def test_figures_without_gradients_need_no_parameter() -> None:
     objective, video = built(), clip()
+    state = {name: value.clone() for name, value in objective.state_dict().items()}
     with torch.no_grad():
         report, judged = both_sides(objective.eval(), Toy().double(), video, 99)
+    assert all(torch.equal(value, state[name]) for name, value in objective.state_dict().items())
     assert report.notes["adaptive_weight"] == 1
     assert "r1" not in judged.terms
+
+
+def test_result_of_less_precision_is_judged_in_that_of_the_objective(tmp_path: Path) -> None:
+    """A model in bfloat16: terms, discriminator and LPIPS keep float32."""
+    terms = {**EVERYTHING.terms, "distance": LPIPSSpec()}
+    objective = EVERYTHING.replace(terms=terms, lpips=thin_file(tmp_path)).build()
+    model = Toy().bfloat16()
+    result, posterior = model(clip().bfloat16())
+    report = objective.generator(model, clip().float(), result, posterior, step=20, latents=posterior.mean)
+    judged = objective.discriminator_side(clip().float(), result, step=20)
+    assert report.loss.dtype == judged.loss.dtype == torch.float32
+    report.loss.backward()
+    assert model.out.weight.grad is not None
 
 
 def test_averages_of_logits_are_state() -> None:
@@ -200,6 +234,8 @@ def test_two_processes_with_half_the_batch_are_one_with_all_of_it() -> None:
 
     found = together(2, half)
     for name, value in want.items():
+        if name.startswith("state."):
+            torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-12, atol=1e-12, msg=name)
         mean = torch.stack([part[name] for part in found]).mean(0)
         torch.testing.assert_close(mean, value, rtol=1e-10, atol=1e-10, msg=name)
 
@@ -222,7 +258,7 @@ def test_what_cannot_work_is_refused_in_words(fields: dict[str, object], said: s
         ObjectiveSpec(**{"adversarial": GAME, **fields})
 
 
-def test_clips_that_are_too_small_are_refused_before_the_first_step(tmp_path) -> None:
+def test_clips_that_are_too_small_are_refused_before_the_first_step(tmp_path: Path) -> None:
     spec = EVERYTHING.replace(adversarial=GAME.replace(discriminator=patch_3d(2, kernel=4, time_halvings=1)))
     spec.check_clip(10, 24, 24)
     with pytest.raises(VideoError, match="at least 10 frames of 24 x 24 pixels; found 9 frames"):

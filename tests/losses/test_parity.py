@@ -59,7 +59,7 @@ from vvae.published.table import Rename
 
 Outputs = Mapping[str, Tensor]
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-ARCHITECTURES = ("image_vae", "od_vae", "open_sora", "reducio", "tae")
+ARCHITECTURES = ("image_vae", "iv_vae", "od_vae", "open_sora", "reducio", "tae")
 
 
 @DTYPES
@@ -230,15 +230,19 @@ class Played:
         weight = self.objective.get_parameter("discriminator.conv0.weight")
         return torch.autograd.grad(loss, weight)[0] if loss.requires_grad else torch.zeros_like(weight)
 
-    def told(self, step: int, *, before: bool = True) -> dict[str, Tensor]:
-        """What the published code logs on the generator's side, `before` the game is on, too."""
+    def told(self, step: int, *, before: bool = True, off: float | None = None) -> dict[str, Tensor]:
+        """What the published code logs on the generator's side, `before` the game is on, too.
+
+        `off`: the weight that it tells where the game is off for good (None: the one that it would have).
+        """
         report = self.generator(step)
         game = self.objective.spec.adversarial
         assert game is not None
         played = report if game.active(step) or not before else self.always_on().generator(step)
         weight = played.notes.get("adaptive_weight", torch.zeros(()))
-        # where the game is off for good, the published code weighs it by 1
-        weight = weight * game.weight * game.share(max(step, game.start)) if game.factor else torch.ones(())
+        weight = weight * game.weight * game.share(max(step, game.start))
+        if off is not None and not game.factor:
+            weight = torch.full_like(weight, off)
         return {
             "loss": report.loss,
             "total_loss": report.loss,
@@ -287,7 +291,7 @@ def image_loss(case: Case, dtype: torch.dtype) -> Outputs:
     played = Played.of(case, spec, dtype, x, result, posterior_of(moments), last)
     found: dict[str, Tensor] = {}
     for step in sorted({int(name[1:].partition(".")[0]) for name in case.data["outputs"]}):
-        found |= {f"g{step}.{name}": value for name, value in played.told(step).items()}
+        found |= {f"g{step}.{name}": value for name, value in played.told(step, off=0.0).items()}
         found |= {f"d{step}.{name}": value for name, value in played.told_of_discriminator(step).items()}
     return {name: found[name] for name in case.data["outputs"]}
 
@@ -329,7 +333,7 @@ def od_loss(case: Case, dtype: torch.dtype) -> Outputs:
         call = case.data["call_arguments"]
         if call["optimizer_idx"] == 0:
             started = call["global_step"] >= case.config["disc_start"]
-            return played.told(call["global_step"], before=started or case.data["release"] != "v1.2.0")
+            return played.told(call["global_step"], before=started or case.data["release"] != "v1.2.0", off=1.0)
         found = played.told_of_discriminator(call["global_step"])
         found["grad_discriminator.main.0.weight"] = published_kernel(case, played.slope_of_discriminator(found["loss"]))
     return found
@@ -373,6 +377,9 @@ def reducio_loss(case: Case, dtype: torch.dtype) -> Outputs:
     played = Played.of(case, spec, dtype, video, result, posterior_of(moments), last)
     played.objective.train(case.data["arguments"].get("train", True))
     told, judged = played.told(step), played.told_of_discriminator(step)
+    since, warm = step - case.config["disc_start"], case.config.get("warm_d_weight_steps", 0)
+    if since < 0 < warm and not case.config["use_adaptive_gan"]:  # the ramp is told before it starts, too
+        told["d_weight"] = told["d_weight"] * (since + 1)
     report = played.generator(step)
     assert played.objective.discriminator is not None
     fake = played.objective.discriminator(result)
@@ -493,7 +500,7 @@ def sora_games(case: Case, dtype: torch.dtype) -> Outputs:
     real, fake = (case.input(f"loss_discriminator.{name}", dtype) for name in ("real", "fake"))
     c = case.config
     games = {"hinge": discriminator_hinge, "vanilla": discriminator_vanilla, "non_saturating": discriminator_vanilla}
-    told = [float(number) for number in re.findall(r"ema_\w+ (-?\d+\.\d+)", case.data["call"])]
+    told = [float(number) for number in re.findall(r"ema_\w+ (-?[\d.]+\d)", case.data["call"])]
     found = {"lecam": c["lecam_loss_weight"] * lecam(real, fake, LeCamState(*numbers(told, dtype)))}
     for name in case.data["outputs"]:
         game, step = name.rpartition("_step")[::2]
@@ -504,7 +511,7 @@ def sora_games(case: Case, dtype: torch.dtype) -> Outputs:
 
 
 def sora_averages(case: Case, dtype: torch.dtype) -> Outputs:
-    pairs = [[float(x) for x in pair] for pair in re.findall(r"\((-?\d+\.\d+), (-?\d+\.\d+)\)", case.data["call"])]
+    pairs = [[float(x) for x in pair] for pair in re.findall(r"\((-?[\d.]+), (-?[\d.]+)\)", case.data["call"])]
     state, rows = LeCamState(*numbers([0.0, 0.0], dtype)), []
     for real, fake in pairs:
         state = state.after(numbers([real], dtype), numbers([fake], dtype), case.config["decay"])
@@ -528,12 +535,11 @@ def sora_adversarial(case: Case, dtype: torch.dtype) -> Outputs:
     nll, fake = mean_over_frames((result - frames_as_clips(given["target"])).abs()), module(result)
     games = {"hinge": generator_hinge, "non_saturating": generator_non_saturating}
     found = {}
-    for name, game in games.items():
-        weight = adaptive_weight(nll, game(fake), last) * c["generator_factor"]
-        found[f"{name}_adaptive_weight"] = weight
-        for step in (5, 20):
-            factor = c["discriminator_factor"] * (step >= c["discriminator_start"])
-            found[f"{name}_step{step}"] = weight * factor * game(fake)
+    for output in case.data["outputs"]:
+        name, _, asked = re.split("_(adaptive_weight|step)", output)
+        weight = adaptive_weight(nll, games[name](fake), last) * c["generator_factor"]
+        factor = c["discriminator_factor"] * (int(asked or 0) >= c["discriminator_start"])
+        found[output] = weight * factor * games[name](fake) if asked else weight
     return found
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from vvae.arch.reducio import patch_3d_halved
 from vvae.errors import SpecError, VideoError
 from vvae.losses import BatchNorm, PatchConv, PatchDiscriminatorSpec, patch_2d, patch_3d
+from vvae.losses.shared import Reduce, alone
 from vvae.published.legacy.discriminators import ActNorm, BlurDiscriminator, start_from
 
 SPECS = {
@@ -69,12 +70,13 @@ def test_a_discriminator_ends_in_one_channel() -> None:
         PatchDiscriminatorSpec(convs=(PatchConv(channels=2, kernel=(1, 4, 4)),) * 2)
 
 
+@pytest.mark.parametrize("reduce", [alone, lambda x: x], ids=["alone", "several"])
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-def test_batch_norm_is_that_of_torch(training: bool) -> None:
+def test_batch_norm_is_that_of_torch(training: bool, reduce: Reduce) -> None:
     x = torch.randn(3, 4, 2, 5, 6, dtype=torch.float64)
     cotangent = torch.randn_like(x)
     found = []
-    own = BatchNorm(4).double()
+    own = BatchNorm(4, reduce=reduce).double()
     torchs = nn.BatchNorm3d(4).double()
     torchs.load_state_dict({**own.state_dict(), "num_batches_tracked": torch.tensor(0)})
     for norm in (own, torchs):

@@ -78,11 +78,12 @@ def test_one_step_of_both_sides_trains_what_is_not_frozen(arch: str, spec: Objec
     """Of a small model, with LPIPS of few channels, once the game is on; everything reported is finite."""
     torch.manual_seed(0)
     model = MODELS[SMALL[arch]]().build()
-    video = torch.rand(1, 3, 16 if arch == "reducio" else 5, 32, 32) * 2 - 1
+    frames, side = (16, 32) if arch == "reducio" else (5, 24)
     game = spec.adversarial
     if game is not None:
         game = game.replace(start=0)
-        video = torch.rand(1, 3, max(game.discriminator.shortest[0], video.shape[2]), 32, 32) * 2 - 1
+        frames = max(game.discriminator.shortest[0], frames)
+    video = torch.rand(1, 3, frames, side, side) * 2 - 1
     objective = spec.replace(adversarial=game, lpips=thin_file(tmp_path)).build()
     objective.freeze(model)
     with objective.watching(model) as seen:

@@ -80,6 +80,13 @@ def test_details_are_an_orthonormal_transform() -> None:
     torch.testing.assert_close(wavelet_detail(torch.zeros_like(error), error), want)
 
 
+def test_a_level_takes_over_the_smooth_band_of_the_one_before() -> None:
+    smooth = 2 * torch.nn.functional.avg_pool2d(A.transpose(1, 2).flatten(0, 1), 2).unsqueeze(2)
+    zero = torch.zeros((), dtype=torch.float64)
+    levels = wavelet_detail(zero.expand_as(A), A), wavelet_detail(zero.expand_as(smooth), smooth)
+    torch.testing.assert_close(wavelet_detail(zero.expand_as(A), A, 2), sum(levels) / 2)
+
+
 def test_odd_sides_are_filled_by_copies() -> None:
     odd = A[..., :5, :7]
     filled = torch.cat([odd, odd[..., -1:]], 4)

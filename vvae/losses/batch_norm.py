@@ -12,8 +12,8 @@ from vvae.losses.shared import Reduce, alone
 class BatchNorm(nn.Module):
     """Batch norm of `b c ...` over all axes but the channels, of all processes together; weights N(1, 0.02), biases 0.
 
-    As torch's own (momentum 0.1 of the running statistics, the unbiased variance among them), which runs in eval mode.
-    Mean and variance are taken in float32 or wider.
+    As torch's own (momentum 0.1 of the running statistics, the unbiased variance among them), which runs wherever one
+    process is alone. Mean and variance of several are taken in float32 or wider.
     """
 
     running_mean: Tensor
@@ -28,8 +28,9 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        if not self.training or self.reduce is alone:
+            kept = self.running_mean, self.running_var, self.weight, self.bias
+            return F.batch_norm(x, *kept, self.training, self.momentum, self.eps)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         axes = [axis for axis in range(x.ndim) if axis != 1]
         count = self.reduce(wide.new_tensor(x.numel() / x.shape[1]))

@@ -86,8 +86,7 @@ class LPIPS(nn.Module):
         Raises:
             CheckpointError: no such file, another kind of file, a damaged one; it says how to make one.
         """
-        if not os.path.exists(path):
-            raise CheckpointError(f"{os.fspath(path)}: no such file; {FETCH}")
+        refuse_absent(path)
         told, weights = checkpoint.load_weights(path)
         if '"lpips"' not in told:
             raise CheckpointError(f"{os.fspath(path)}: holds a model, not LPIPS; {FETCH}")
@@ -123,6 +122,12 @@ class LPIPS(nn.Module):
                 x = F.relu(F.conv2d(x, conv.weight, conv.bias, padding=1))
             found.append(x)
         return found
+
+
+def refuse_absent(path: str | os.PathLike[str]) -> None:
+    """CheckpointError where there is no file, which says how to make it."""
+    if not os.path.exists(path):
+        raise CheckpointError(f"{os.fspath(path)}: no such file; {FETCH}")
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from vvae.errors import SpecError, VideoError
 from vvae.gaussian import DiagonalGaussian
 from vvae.losses import adversarial
 from vvae.losses.adversarial import DISCRIMINATOR, GENERATOR, Game, LeCamState
-from vvae.losses.lpips import FETCH, LPIPS, SMALLEST_SIDE
+from vvae.losses.lpips import FETCH, LPIPS, SMALLEST_SIDE, refuse_absent
 from vvae.losses.patch import PatchDiscriminatorSpec
 from vvae.losses.shared import Reduce, alone
 from vvae.losses.term_specs import AnyTerm, NLLSpec, Pass, StepWeight
@@ -102,12 +102,20 @@ class ObjectiveSpec(Spec):
         return tuple(name for name, term in self.terms.items() if term.needs_lpips())
 
     def check(self) -> None:
-        """SpecError where a file is needed and not named; it says what to fetch. `build` asks first."""
-        if self.needs_lpips and self.lpips is None:
+        """What `build` asks first: the file of LPIPS, where one is needed, is named and there.
+
+        Raises:
+            SpecError: no file is named; it says what to fetch.
+            CheckpointError: the file is not there; so does this.
+        """
+        if not self.needs_lpips:
+            return
+        if self.lpips is None:
             raise SpecError(
                 f"term {self.needs_lpips[0]!r} has LPIPS, and `lpips` names no file of its weights; {FETCH}, "
                 "then give lpips=FILE; or choose an objective without LPIPS"
             )
+        refuse_absent(self.lpips)
 
     def check_clip(self, frames: int, height: int, width: int) -> None:
         """VideoError where a clip of that size is too small for LPIPS or the discriminator."""
@@ -141,7 +149,7 @@ class ObjectiveSpec(Spec):
 
         Raises:
             SpecError: LPIPS without a file; it says what to fetch.
-            CheckpointError: a file that is none of LPIPS.
+            CheckpointError: no such file, or one that is none of LPIPS.
         """
         self.check()
         return Objective(self, channels, reduce=reduce)
@@ -257,10 +265,11 @@ class Objective(nn.Module):
         return _report(values, {name: real.new_tensor(weight) for name, weight in weights.items()}, notes, video)
 
     def _lecam(self, rule: LeCamSpec, real: Tensor, fake: Tensor) -> Tensor:
-        """The term by the averages so far, which then take in these logits."""
+        """The term by the averages so far, which then take in these logits; in eval mode they stay as they are."""
         state = LeCamState(self.lecam_real, self.lecam_fake)
-        after = state.after(real, fake, rule.decay, reduce=self.reduce)
-        self.lecam_real, self.lecam_fake = after.real, after.fake
+        if self.training:
+            after = state.after(real, fake, rule.decay, reduce=self.reduce)
+            self.lecam_real, self.lecam_fake = after.real, after.fake
         return adversarial.lecam(real, fake, state, reduce=self.reduce)
 
     @contextmanager

@@ -87,7 +87,8 @@ class PatchDiscriminator(nn.Module):
     """Logits of overlapping patches: `b c t h w` -> `b 1 t' h' w'`.
 
     Weights start N(0, 0.02), those of norms N(1, 0.02). Source: pix2pix (arXiv 1611.07004) and, over time, the
-    `NLayerDiscriminator3D` of video autoencoders. VideoError for a clip that is too small.
+    `NLayerDiscriminator3D` of video autoencoders. Clips are judged in the dtype of the weights. VideoError for a clip
+    that is too small.
     """
 
     def __init__(self, spec: PatchDiscriminatorSpec, channels: int = 3, *, reduce: Reduce = alone) -> None:
@@ -107,7 +108,7 @@ class PatchDiscriminator(nn.Module):
     def forward(self, video: Tensor) -> Tensor:
         self.spec.check(*video.shape[2:])
         end = len(self.spec.convs) - 1
-        x: Tensor = self.get_submodule("conv0")(video)
+        x: Tensor = self.get_submodule("conv0")(video.to(self.get_parameter("conv0.weight").dtype))
         for i in range(1, end + 1):
             x = x.tanh() if i == end and self.spec.last == "tanh" else F.leaky_relu(x, SLOPE)
             x = self.get_submodule(f"conv{i}")(x)

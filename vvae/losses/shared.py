@@ -8,7 +8,10 @@ from typing import TypeAlias
 from torch import Tensor
 
 Reduce: TypeAlias = Callable[[Tensor], Tensor]
-"""The sum of a tensor over all processes. It must let gradients pass, as their sum over all processes."""
+"""The sum of a tensor over all processes, a new tensor.
+
+Gradients pass it as their own sum over all processes, and may be differentiated again, as penalties do.
+"""
 
 
 def alone(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from vvae.errors import VideoError
+from vvae.errors import SpecError, VideoError
 from vvae.gaussian import DiagonalGaussian
 from vvae.losses import terms
 from vvae.losses.lpips import LPIPS
@@ -42,6 +42,13 @@ class Pass:
                 f"the objective reads {name!r}, which was not handed over; give latents=, or seen= of "
                 f"`with objective.watching(model) as seen:` around the forward pass"
             )
+        return found
+
+    def distance(self, source: Tensor, result: Tensor) -> Tensor:
+        """LPIPS, `b 1 t 1 1`; SpecError where there is none."""
+        if self.lpips is None:
+            raise SpecError("a term has LPIPS, and this objective was made without its file; use ObjectiveSpec.build")
+        found: Tensor = self.lpips(source, result)
         return found
 
     def moments(self) -> DiagonalGaussian:
@@ -107,8 +114,8 @@ class NLLSpec(TermSpec):
         source, result = given.named(self.source), given.named(self.result)
         gap = source - result
         error = gap.abs() if self.error == "l1" else gap.square()
-        if given.lpips is not None and self.needs_lpips():
-            distance = self.perceptual * given.lpips(source, result)
+        if self.needs_lpips():
+            distance = self.perceptual * given.distance(source, result)
             given.notes[f"{name}.lpips"] = distance.detach().mean()
             error = error + distance
         given.notes[f"{name}.error"] = error.detach().mean()
@@ -143,9 +150,7 @@ class LPIPSSpec(TermSpec):
         return True
 
     def value(self, name: str, given: Pass) -> Tensor:
-        assert given.lpips is not None
-        distance: Tensor = given.lpips(given.video, given.result).mean()
-        return distance
+        return given.distance(given.video, given.result).mean()
 
 
 class KLSpec(TermSpec):
