@@ -69,7 +69,7 @@ def test_calibrate_writes_a_model_or_its_numbers(workplace: Path, run: Run, caps
     assert found == {"out": "numbers.json", **json.loads((workplace / "numbers.json").read_text())}
     assert (found["positions"], found["frames"]) == (3 * 4 * 6, 9)
     assert run(*call, "--out", "new.safetensors") == 0
-    assert "72 latent positions of 1 clips" in capsys.readouterr().out
+    assert "72 latent positions, 9 frames, 1 clips" in capsys.readouterr().out
     latent = load(workplace / "new.safetensors").spec.latent
     assert [list(latent.shift), list(latent.scale)] == [found["shift"], found["scale"]]
     assert run(*call, "--out", "one.json", "--scalar", "--of", "sample", "--json") == 0

@@ -120,7 +120,8 @@ def calibrate(
     part.unlink()
     if json:
         return o.print_json({"out": str(out), **told})
-    print(f"{opened.model.spec.name}: {held.moments.count} latent positions of {len(held.clips)} clips")
+    counted = f"{held.moments.count} latent positions, {sum(held.frames)} frames, {len(held.clips)} clips"
+    print(f"{opened.model.spec.name}: {counted}")
     for name, values in (("shift", scaling.shift), ("scale", scaling.scale)):
         numbers = values if isinstance(values, tuple) else (values,)
         print(f"{name}  {'  '.join(f'{value:.4f}' for value in numbers)}")
@@ -200,7 +201,8 @@ def _print(found: Evaluation, folder: Path) -> None:
     protocol, console = found.protocol, Console(highlight=False)
     crop = "x".join(map(str, protocol.crop)) if isinstance(protocol.crop, tuple) else f"multiples of {protocol.crop}"
     frames = f"{protocol.frames} frames from {protocol.start} on, short side {protocol.size}, cropped to {crop}"
-    console.print(f"{len(found.clips)} clips, {frames}, {protocol.dtype}", soft_wrap=True)
+    clips = f"{len(found.clips)} clip{'s' * (len(found.clips) != 1)}"
+    console.print(f"{clips}, {frames}, {protocol.dtype}", soft_wrap=True)
     console.print()
     console.print(rows_table(report.models_table(found)))
     console.print()
