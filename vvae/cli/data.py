@@ -27,7 +27,9 @@ def _group() -> None:
 
 @data.command()
 def check(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of clips and of further folders.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder of clips and of further folders, or a clip.")
+    ],
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="A new table of stretches without a cut  [default: none]")
     ] = None,
