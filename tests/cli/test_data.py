@@ -27,7 +27,7 @@ def test_data_check_prints_a_row_per_clip_and_writes_the_table(
 ) -> None:
     assert run("data", "check", "clips", "--out", "t.csv", "--workers", "1") == 0
     printed = capsys.readouterr().out
-    for text in ("two.mp4", "29", "32x48", "passed over: 1 files", "2 stretches", "1 of them have 17 frames or more"):
+    for text in ("two.mp4", "29", "32x48", "no clips: 1", "without a cut 2, of 17 frames or more 1"):
         assert text in printed
     assert [(one.start, one.end) for one in read_stretches("t.csv")] == [(9, 29)]
 

@@ -69,7 +69,7 @@ def test_calibrate_writes_a_model_or_its_numbers(workplace: Path, run: Run, caps
     assert found == {"out": "numbers.json", **json.loads((workplace / "numbers.json").read_text())}
     assert (found["positions"], found["frames"]) == (3 * 4 * 6, 9)
     assert run(*call, "--out", "new.safetensors") == 0
-    assert "72 latent positions, 9 frames, 1 clips" in capsys.readouterr().out
+    assert "latent positions 72, frames 9, clips 1" in capsys.readouterr().out
     latent = load(workplace / "new.safetensors").spec.latent
     assert [list(latent.shift), list(latent.scale)] == [found["shift"], found["scale"]]
     assert run(*call, "--out", "one.json", "--scalar", "--of", "sample", "--json") == 0
@@ -93,7 +93,7 @@ def test_calibrate_goes_on_after_an_interruption_and_says_so(
     monkeypatch.setattr(module, "_of_clip", interrupted)
     assert run(*call, "--out", "n.json") == 130
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "vvae: interrupted; n.json.part holds 1 clips, the same command goes on from there"
+        "vvae: interrupted; n.json.part holds 1 of 2 clips, the same command goes on from there"
     )
     monkeypatch.setattr(module, "_of_clip", real)
     assert run(*call, "--out", "n.json") == 0

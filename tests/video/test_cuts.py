@@ -52,6 +52,12 @@ def test_a_flash_is_no_cut_but_a_flash_at_a_cut_is_one() -> None:
     assert 5 in changes(whole[:, :, :5], white, shot(3, 6)).cuts
 
 
+def test_a_small_change_of_a_shot_that_stands_still_is_no_cut() -> None:
+    still = shot(11, 1, noise=0).expand(-1, -1, 6, -1, -1)
+    assert changes(still, still + 0.04).cuts == []
+    assert changes(still, still + 0.2).cuts == [6]
+
+
 def test_a_fade_is_no_cut() -> None:
     share = torch.linspace(0, 1, 20).view(1, 1, -1, 1, 1)
     a, b = shot(4, 20), shot(5, 20)

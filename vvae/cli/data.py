@@ -87,10 +87,10 @@ def _print(folder: Path, found: Sequence[Survey], counted: dict[str, Any], frame
             kept = f" (the first {clip.frames} frames are good)" if clip.frames else ""
             console.print(f"not readable: {clip.wrong}{kept}", style="bold red", markup=False, soft_wrap=True)
     if counted["passed_over"]:
-        console.print(f"no clips, passed over: {len(counted['passed_over'])} files")
+        console.print(f"passed over, as they are no clips: {len(counted['passed_over'])}")
+    console.print(f"clips {counted['clips']}, frames {counted['frames']}")
     console.print(
-        f"{counted['clips']} clips, {counted['frames']} frames, {counted['stretches']} stretches without a cut"
+        f"stretches without a cut {counted['stretches']}, of {frames} frames or more {counted['long_enough']}"
     )
-    console.print(f"{counted['long_enough']} of them have {frames} frames or more")
     if out is not None:
         console.print(f"see   {out}", soft_wrap=True, markup=False)

@@ -120,7 +120,7 @@ def calibrate(
     part.unlink()
     if json:
         return o.print_json({"out": str(out), **told})
-    counted = f"{held.moments.count} latent positions, {sum(held.frames)} frames, {len(held.clips)} clips"
+    counted = f"latent positions {held.moments.count}, frames {sum(held.frames)}, clips {len(held.clips)}"
     print(f"{opened.model.spec.name}: {counted}")
     for name, values in (("shift", scaling.shift), ("scale", scaling.scale)):
         numbers = values if isinstance(values, tuple) else (values,)

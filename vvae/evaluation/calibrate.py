@@ -68,7 +68,7 @@ def calibrate(
             for clip in taken[len(held.clips) :]:
                 held.add(clip, *_of_clip(model, clip, of, plan, tell))
     except KeyboardInterrupt:
-        told = f"{part} holds {len(held.clips)} clips, the same command goes on from there"
+        told = f"{part} holds {len(held.clips)} of {len(taken)} clips, the same command goes on from there"
         raise KeyboardInterrupt(*[told] if held.clips else []) from None
     return held
 
