@@ -45,6 +45,24 @@ def test_eval_prints_its_result_as_json(workplace: Path, run: Run, capsys: pytes
     assert found["models"][0]["frechet"] >= 0
 
 
+def test_all_frames_of_their_own_size_can_be_asked_for(
+    workplace: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = ("--clips", "clip.mp4", "--frames", "0", "--size", "0", "--crop", "1")
+    assert run("eval", "model.safetensors", *whole) == 0
+    assert "1 clip, all frames from 0 on, their own size" in capsys.readouterr().out
+    found = json.loads((workplace / "evaluation" / "evaluation.json").read_text())
+    assert (found["protocol"]["frames"], found["protocol"]["size"]) == (None, None)
+    assert (found["clips"][0]["height"], found["models"][0]["clips"][0]["frames"]) == (32, 19)
+
+
+def test_a_single_frame_has_no_flicker(workplace: Path, run: Run) -> None:
+    assert run("eval", "model.safetensors", "other.safetensors", *SMALL[:2], "--frames", "1", *SMALL[4:]) == 0
+    found = json.loads((workplace / "evaluation" / "evaluation.json").read_text())
+    assert set(found["models"][0]["mean"]) == {"psnr", "ssim"}
+    assert {difference["metric"] for difference in found["differences"]} == {"psnr", "ssim"}
+
+
 def test_models_whose_files_have_one_name_are_told_apart(
     workplace: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

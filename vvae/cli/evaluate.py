@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 Clips = Annotated[
     list[Path], typer.Option(metavar="CLIP_OR_FOLDER", help="A clip, or a folder of clips and of further folders.")
 ]
-ProtocolFrames = Annotated[int, typer.Option(min=1, help="So many of each clip; one that has fewer is refused.")]
-ProtocolSize = Annotated[int, typer.Option(min=1, help="Resize the short side to this many pixels.")]
+ProtocolFrames = Annotated[
+    int, typer.Option(min=0, help="So many of each clip; one that has fewer is refused. 0: all.")
+]
+ProtocolSize = Annotated[int, typer.Option(min=0, help="Resize the short side to this many pixels. 0: as it is.")]
 Crop = Annotated[
     str, typer.Option(metavar="N_OR_HxW", help="Crop around the centre: to multiples of N, or to HxW pixels.")
 ]
@@ -135,7 +137,7 @@ def _protocol(frames: int, start: int, size: int, crop: str, dtype: Any) -> Prot
     if len(sides) != crop.count("x") + 1 or len(sides) > 2:
         raise VvaeError(f"--crop {crop}: is no number of pixels and no HxW; write it as 32 or 256x256")
     given = int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
-    return Protocol(frames=frames, start=start, size=size, crop=given, dtype=dtype)
+    return Protocol(frames=frames or None, start=start, size=size or None, crop=given, dtype=dtype)
 
 
 def _clips(places: list[Path]) -> list[Path]:
@@ -200,9 +202,10 @@ def _print(found: Evaluation, folder: Path) -> None:
 
     protocol, console = found.protocol, Console(highlight=False)
     crop = "x".join(map(str, protocol.crop)) if isinstance(protocol.crop, tuple) else f"multiples of {protocol.crop}"
-    frames = f"{protocol.frames} frames from {protocol.start} on, short side {protocol.size}, cropped to {crop}"
+    frames = f"{protocol.frames or 'all'} frames from {protocol.start} on"
+    side = "their own size" if protocol.size is None else f"short side {protocol.size}"
     clips = f"{len(found.clips)} clip{'s' * (len(found.clips) != 1)}"
-    console.print(f"{clips}, {frames}, {protocol.dtype}", soft_wrap=True)
+    console.print(f"{clips}, {frames}, {side}, cropped to {crop}, {protocol.dtype}", soft_wrap=True)
     console.print()
     console.print(rows_table(report.models_table(found)))
     console.print()
