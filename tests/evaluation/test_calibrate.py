@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from vvae.scaling import Affine, ClipNorm
 from vvae.tiling import steps
 from vvae.video import read_clip
 
+ROOT = Path(__file__).parents[2]
 ALL = PLAIN.replace(frames=None)
 
 
@@ -94,6 +98,32 @@ def test_what_goes_on_after_a_kill_gives_the_same_numbers_to_the_last_bit(
     assert told[-1] == 31
     assert told[0] == sum((9, 9, 13)[:killed]) + 9, "clips that are done are not done again"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.evaluation.conftest import PLAIN
+from vvae.evaluation.calibrate import calibrate
+from vvae.models import load
+
+def progress(done, total):
+    if done >= 12:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+calibrate(load(sys.argv[1]), sys.argv[3:], sys.argv[2], PLAIN.replace(frames=None), progress=progress)
+"""
+
+
+def test_what_goes_on_after_kill_9_gives_the_same_numbers_to_the_last_bit(
+    model: VideoAutoencoder, clips: list[Path], tmp_path: Path
+) -> None:
+    model.save(tmp_path / "m.safetensors")
+    call = [sys.executable, "-c", KILLED, *map(str, (tmp_path / "m.safetensors", tmp_path / "part", *clips))]
+    assert subprocess.run(call, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    assert json.loads((tmp_path / "part").read_text())["frames"] == [9], "it was killed within the second clip"
+    whole, again = (calibrate(model, clips, tmp_path / name, ALL) for name in ("whole", "part"))
+    assert bits(again) == bits(whole)
 
 
 def test_steps_of_any_length_give_the_same(model: VideoAutoencoder, clips: list[Path], tmp_path: Path) -> None:
