@@ -20,12 +20,12 @@ _WIDTH, _DPI = 9.0, 160
 
 
 def plot_per_frame(path: Path, found: Evaluation) -> None:
-    """A PNG: every metric over the frame number, the mean over clips, a line per model; bands: groups of the first."""
+    """A PNG: every metric over the frame number, the mean over clips, a line per model; bands: the longest groups."""
     shown = [name for name in METRICS if any(name in model.mean for model in found.models)]
     with _drawn(path, 2.6 * len(shown) + 0.9 + 0.3 * len(found.models)) as figure:
         axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
         for one, name in zip(axes, shown, strict=True):
-            _draw_bands(one, found.models[0])
+            _draw_bands(one, max(found.models, key=lambda model: model.group))
             for colour, model in zip(_colours(found.models), found.models, strict=True):
                 frames, values = _points([clip.per_frame.get(name, ()) for clip in model.clips])
                 marker = "o" if len(frames) <= 100 else ""
@@ -54,7 +54,7 @@ def plot_rate(path: Path, found: Evaluation) -> None:
         _rate_ticks(axes, [model.rate for model in models if model.rate is not None])
         axes.set_xlabel("numbers of the clip per number of its latents (fewer: larger latents)", color=INK)
         _dress(axes, "psnr")
-        _title(axes, f"quality over rate; small points: {_clips(len(found.clips))}")
+        _title(axes, f"quality over rate, {_clips(len(found.clips))}" + " (small points)" * (len(found.clips) > 1))
         figure.legend(loc="outside lower left", frameon=False, labelcolor=INK)
 
 
