@@ -57,7 +57,7 @@ def test_components_of_any_block_are_orthonormal_and_reach_their_limit(channels:
         assert torch.allclose(fitted.decode(latents), video, atol=1e-5)
 
 
-@pytest.mark.parametrize("frames", [1, 2, 5, 9, 13])
+@pytest.mark.parametrize("frames", [1, 2, 13])
 @pytest.mark.parametrize(
     "spec",
     [TINY, Identity().spec, image_vae("sd"), od_vae("v1_2"), open_sora("v1_2"), tae("zero")],
