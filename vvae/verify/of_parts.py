@@ -45,6 +45,8 @@ def _with_lead(part: Part) -> str | None:
 def _shiftable(part: Part) -> str | None:
     if part.reach is None or not part.exact:
         return "no exact reach in time is declared"
+    if part.spec is not None and part.spec.numbers_frames():
+        return "what becomes of a frame depends on its number"
     return None if any(_shifts(part, EFFORTS["quick"])) else "every output sees the clip's start"
 
 
