@@ -85,6 +85,11 @@ def test_the_laws_that_claims_name_are_there() -> None:
     assert set(named) <= set(verify.__all__)
 
 
+def test_every_law_of_the_suite_is_explained() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", (DOCS / "verify.md").read_text(), re.M)
+    assert sorted(rows) == sorted(verify.all_laws())
+
+
 def test_the_reference_holds_every_public_name() -> None:
     pages = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
     modules = re.findall(r"^::: (\S+)$", pages, re.M)
