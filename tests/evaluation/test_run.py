@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from tests.cli.test_clips import IN_PIECES
 from tests.evaluation.conftest import PLAIN, write_clip
 from tests.models.tiny import Identity, tiny_model
+from vvae.arch import od_vae
 from vvae.autoencoder import VideoAutoencoder
 from vvae.errors import VideoError, VvaeError
 from vvae.evaluation import Evaluation, Protocol, Subject, evaluate, of_function, of_model
@@ -54,6 +56,19 @@ def test_a_model_is_measured_on_the_float_frames_that_it_gives(clips: list[Path]
     assert (found.lead_frames, found.group) == (1, 4)
     assert found.positions["psnr"][0] == pytest.approx((expected[1] + expected[5]).item() / 2, abs=1e-3)
     assert found.rate == 16 * 3 * 4 * 6 / (3 * 9 * 32 * 48)
+
+
+@pytest.mark.parametrize("name", ["open_sora", "reducio", "od_vae"])
+def test_models_in_pieces_with_content_and_without_a_stream_are_measured(clips: list[Path], name: str) -> None:
+    torch.manual_seed(0)
+    spec = IN_PIECES[name]() if name in IN_PIECES else od_vae("v1_2", width=4, groups=2, blocks=1)
+    model = spec.build().eval()
+    (found,) = evaluate([of_model(model)], clips[:1], PLAIN).models
+    video = torch.cat(list(read_clip(clips[0])), 2)
+    with torch.inference_mode():
+        expected = psnr(video, model.decode(model.encode(video)))[0]
+    assert found.clips[0].per_frame["psnr"] == pytest.approx(expected.tolist(), abs=1e-3)
+    assert (found.lead_frames, found.group) == {"open_sora": (0, 5), "reducio": (0, 4), "od_vae": (1, 4)}[name]
 
 
 def test_the_same_call_gives_the_same_figures_by_any_exact_way(clips: list[Path]) -> None:
