@@ -36,7 +36,7 @@ def table(name: str) -> str:
 
 def _row(parameter: Any, hint: Any) -> tuple[str, str]:
     """How a parameter is called, and what it is for."""
-    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    choices = next((get_args(one) for one in (hint, *get_args(hint)) if get_origin(one) is Literal), ())
     told, _, default = parameter.help.partition("[default: ")
     told, default = told.strip().rstrip("."), default.rstrip("]")
     if choices:
