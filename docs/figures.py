@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,11 +20,14 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 import vvae
-from vvae import Signal, layers, reach, verify
+from vvae import Signal, evaluation, layers, reach, verify
 from vvae.colours import BAND, BLUE, GREY, INK, PAPER, RED
+from vvae.evaluation.baseline import linear_subject
+from vvae.evaluation.plots import plot_per_frame
 from vvae.reach import Reach
 from vvae.verify import matrices
-from vvae.video.demo import demo_frames
+from vvae.video import ClipWriter
+from vvae.video.demo import FPS, HEIGHT, WIDTH, demo_frames
 from vvae.video.dependency import plot_dependency
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -175,6 +178,18 @@ def state(path: Path) -> None:
     figure.savefig(path)
 
 
+def evaluated(path: Path) -> None:
+    """vvae-small beside the linear code of its latent shape, on the beginning of the demo clip."""
+    protocol, model = evaluation.Protocol(frames=17, size=128), vvae.load("vvae-small")
+    with TemporaryDirectory() as place:
+        clip = Path(place) / "demo.mkv"
+        with ClipWriter(clip, FPS, (HEIGHT, WIDTH)) as writer:
+            for frame in islice(demo_frames(), protocol.frames):
+                writer.write(frame)
+        floor = linear_subject(model.spec, [protocol.clip(clip)])
+        plot_per_frame(path, evaluation.evaluate([floor, evaluation.of_model(model)], [clip], protocol))
+
+
 @cache
 def _made_on_page() -> dict[str, Any]:
     """The names that the first Python blocks of build.md define: its specs, up to the last of those that are drawn."""
@@ -192,6 +207,7 @@ def step(name: str, frames: int, path: Path) -> None:
 
 FIGURES: dict[str, Callable[[Path], None]] = {
     "verify.png": verified,
+    "evaluate.png": evaluated,
     "dependency.png": dependency,
     "causal.png": causal,
     "groups.png": groups,

@@ -12,12 +12,15 @@ import typer
 from vvae.cli.commands import app
 
 PAGE = Path(__file__).parent / "commands.md"
-_PLACE = re.compile(r"(<!-- options of (\S+) -->\n).*?(<!-- end -->)", re.S)
+_PLACE = re.compile(r"(<!-- options of (.+?) -->\n).*?(<!-- end -->)", re.S)
 
 
 def commands() -> dict[str, Any]:
-    """The commands of the command line by name."""
-    found: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    """The commands of the command line by name; those of a group behind its name."""
+    found: dict[str, Any] = {}
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        inner = getattr(command, "commands", None)
+        found |= {name: command} if inner is None else {f"{name} {below}": one for below, one in inner.items()}
     return found
 
 
@@ -33,7 +36,7 @@ def table(name: str) -> str:
 
 def _row(parameter: Any, hint: Any) -> tuple[str, str]:
     """How a parameter is called, and what it is for."""
-    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    choices = next((get_args(one) for one in (hint, *get_args(hint)) if get_origin(one) is Literal), ())
     told, _, default = parameter.help.partition("[default: ")
     told, default = told.strip().rstrip("."), default.rstrip("]")
     if choices:

@@ -22,6 +22,7 @@ from vvae.layers import (
     FrameConv2d,
     FrameConv2dSpec,
     GroupCausalConv3dSpec,
+    LookAheadConvSpec,
     PerFrame,
     ResidualSpec,
     SiLUSpec,
@@ -395,6 +396,23 @@ def test_opaque_module_that_streams_says_so() -> None:
 def test_opaque_module_at_the_top_names_its_place_in_the_limit() -> None:
     spec = small(encoder=opaque(ClipMean(), 4, reach=whole_clip))
     assert spec.stream_limit("encode") == "encoder: a module without a spec, not said to stream"
+
+
+def test_a_norm_over_all_latents_is_taken_of_whole_clips_alone() -> None:
+    spec = small(latent=ClipNorm())
+    assert spec.stream_limit("encode") is None
+    assert spec.stream_limit("decode") == "latent: clip_norm is over all latents of the clip"
+    assert small(latent=ClipNorm(), framing=Framing(piece=2)).stream_limit("decode") is None
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_what_waits_for_later_frames_cannot_stream_from_the_front(part: str) -> None:
+    waits = {"encoder": LookAheadConvSpec(channels=4, ahead=1), "decoder": LookAheadConvSpec(channels=3, ahead=1)}
+    spec = small(**{part: waits[part]})
+    assert spec.stream_limit("encode") is spec.stream_limit("decode") is None
+    spec = small(**{part: waits[part]}, framing=Framing(surplus="front"))
+    limits = spec.stream_limit("encode") or "", spec.stream_limit("decode") or ""
+    assert [limit.partition(":")[0] for limit in limits] == [part * (part == each) for each in ("encoder", "decoder")]
 
 
 def test_opaque_module_cannot_be_saved(tmp_path: Any) -> None:

@@ -86,10 +86,9 @@ class VideoAutoencoderSpec(Spec):
             if framing.lead or every % framing.group:
                 told = f"lead {framing.lead} and groups of {framing.group}; take no lead, and a multiple of the group"
                 raise SpecError(f"cannot be renewed every {every} frames of a clip of {told}")
-        if isinstance(self.latent, ClipNorm):
-            raise SpecError(
-                f"content renewed every {every} frames needs latents that a stream can scale; take affine", ("latent",)
-            )
+            if framing.surplus == "front":
+                told = "its first group is completed in front; take surplus 'end'"
+                raise SpecError(f"cannot be renewed every {every} frames of a clip: {told}")
         if limit := self.stream_limit("decode"):
             raise SpecError(f"its content is renewed every {every} frames, so the decoder must stream: {limit}")
         for name, layer, read in (("encoder", self.encoder, self.pixels), ("decoder", self.decoder, self.latents)):
@@ -268,8 +267,13 @@ class VideoAutoencoderSpec(Spec):
         """The layer that prevents streaming and why; None: it streams, group by group or piece by piece."""
         if self.framing.piece:
             return None
+        if direction == "decode" and isinstance(self.latent, ClipNorm):
+            return "latent: clip_norm is over all latents of the clip"
         layer, read = (self.encoder, self.pixels) if direction == "encode" else (self.decoder, self.latents)
-        return limit_of(f"{direction}r", layer, read)
+        limit = limit_of(f"{direction}r", layer, read)
+        if limit is None and self.framing.surplus == "front" and _sees_later_groups(layer, read):
+            return f"{direction}r: it waits for later frames, while frames that are none of the clip stand in front"
+        return limit
 
     def summary(self, size: tuple[int, int, int] = (17, 256, 256)) -> Summary:
         """Parameters, cost, memory and truths in time for clips of that size (frames, height, width)."""

@@ -287,6 +287,10 @@ class LayerSpec(Spec):
         """Why this layer cannot run in a stream; None: it can."""
         return None
 
+    def numbers_frames(self) -> bool:
+        """Whether what becomes of a frame depends on its number in the clip or on the clip's length."""
+        return any(isinstance(child, LayerSpec) and child.numbers_frames() for child in self.children().values())
+
     def draws(self, signal: Signal) -> dict[str, Signal]:
         """The noise that this layer wants, by path below it ("" for the layer itself)."""
         return {}

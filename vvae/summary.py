@@ -171,7 +171,7 @@ def _state_bytes(model: VideoAutoencoder, direction: Direction, clip: Tensor | D
             return model.encode_chunk(chunk)[1].bytes
         images = clip.content if isinstance(clip, DiagonalGaussian) else None
         if images is not None:
-            images = images[:, :, :1].repeat(1, 1, len(spec.decoded_pieces(chunk.shape[2])), 1, 1)
+            images = images[:, :, :1].repeat(1, 1, spec.images(chunk.shape[2]), 1, 1)
         return model.decode_chunk(chunk, content=images)[1].bytes
 
 

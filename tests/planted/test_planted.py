@@ -46,7 +46,7 @@ def test_every_patch_still_applies(tmp_path: Path) -> None:
 
 
 def test_defects_are_caught(capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["--only", *FAST])
+    code = main(["--workers", "1", "--only", *FAST])
     assert result(capsys) == {"planted": len(FAST), "caught": len(FAST), "false_alarms": 0}
     assert code == 0
 

@@ -135,7 +135,7 @@ def patched(job: dict[str, Any], folder: Path) -> dict[str, Any]:
             failed = failed or all_failures(list(all_laws()), subjects, known, until)
     unrelated = beside(job["unrelated"], failed[0] if failed else None, ordered, known)
     looked_at = [one for one in ordered if failed and one.name == failed[0]["subject"]]
-    looked_at += [one for one in near if not one.model and one not in looked_at][:2]
+    looked_at += [one for one in near if not one.model and one not in looked_at][:9]
     found = {}
     for one in looked_at or near[:3]:
         try:

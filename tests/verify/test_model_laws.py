@@ -15,11 +15,25 @@ from torch import Tensor, nn
 
 from examples.sound import Encoded, Gaussian, Sound
 from tests.verify.breakers import SoundSpec
-from vvae import DiagonalGaussian, Fit, Framing, PosteriorSpec, VideoAutoencoder, VideoAutoencoderSpec, arch, verify
+from vvae import (
+    Affine,
+    DiagonalGaussian,
+    Fit,
+    Framing,
+    PosteriorSpec,
+    VideoAutoencoder,
+    VideoAutoencoderSpec,
+    arch,
+    verify,
+)
 from vvae.layers import CausalConv3dSpec, ChannelRMSNormSpec, SpatialDownsampleSpec, SpatialUpsampleSpec, chain
+from vvae.tiling import blend
+from vvae.tiling.blend import ramp
+from vvae.tiling.units import Unit
 from vvae.verify import Claims, LawError, Model, Subject, claimed_subject, model_subject
 from vvae.verify.laws import models as laws_of_models
 from vvae.verify.of_models import LAWS
+from vvae.verify.of_own_models import LAWS as OF_OWN_MODELS
 from vvae.verify.small import SMALL
 
 CLAIMS = Claims((1, 3, 5, 8, 8), lead=1, group=1, causal=True)
@@ -69,6 +83,43 @@ class SwappedModel(VideoAutoencoder):
         return replace(found, mean=found.logvar, logvar=found.mean)
 
 
+class ZeroFillingModel(VideoAutoencoder):
+    """Fills rows and columns with zeros."""
+
+    def encode(self, clip: Tensor, *given: Any, **named: Any) -> DiagonalGaussian:
+        height, width = self.spec.filled_size(*clip.shape[3:])
+        filled = nn.functional.pad(clip, (0, width - clip.shape[4], 0, height - clip.shape[3]))
+        return replace(super().encode(filled, *given, **named), fit=Fit(*clip.shape[2:]))
+
+
+class SquaredScale(Affine):
+    """Scales twice, both ways."""
+
+    def normalize(self, latents: Tensor) -> Tensor:
+        return super().normalize(latents) * self.scale
+
+    def restore(self, normalized: Tensor) -> Tensor:
+        return super().restore(normalized / self.scale)
+
+
+class TwiceScaledModel(VideoAutoencoder):
+    @property
+    def scaling(self) -> Affine:
+        return SquaredScale(scale=0.5)
+
+
+class VaryingGaussian(DiagonalGaussian):
+    """Takes logvar for the logarithm of the deviation."""
+
+    def sample(self, generator: torch.Generator | None = None, *, noise: Tensor | None = None) -> Tensor:
+        return super().sample(generator, noise=noise) * 2 - self.mean
+
+
+class VaryingModel(VideoAutoencoder):
+    def encode(self, *given: Any, **named: Any) -> DiagonalGaussian:
+        return VaryingGaussian(**vars(super().encode(*given, **named)))
+
+
 def as_a(kind: type[VideoAutoencoder]) -> Model:
     torch.manual_seed(0)
     found = model_subject(kind(spec_of())).model
@@ -99,6 +150,10 @@ OWN: dict[str, tuple[str, Callable[[], Model]]] = {
     "a stream that goes wrong": ("stream", lambda: as_a(UnevenModel)),
     "a halo too small": ("tiled", lambda: own("Smearing")),
     "an unused parameter": ("parameters", lambda: own("Idle")),
+    "a layer that sees less than it declares": ("reach", lambda: own("Blind")),
+    "filled with zeros": ("filled", lambda: as_a(ZeroFillingModel)),
+    "scaled twice": ("scaling", lambda: as_a(TwiceScaledModel)),
+    "samples twice as far": ("noise", lambda: as_a(VaryingModel)),
     "a number in no file": ("saved", lambda: own("Unsaved")),
     "a field that is not written": ("spec_json", lambda: own(kind=HalfWrittenSpec, gain=2.0)),
 }
@@ -218,8 +273,22 @@ def test_law_rejects_a_model_that_breaks_it_and_others_do_not(name: str) -> None
 
 def test_every_law_of_models_is_the_only_one_that_some_model_breaks() -> None:
     alone = {law for name, (law, _) in OWN.items() if name not in ALSO} | set().union(*CLAIMED.values())
-    by_itself = {"converted", "spec_json"}  # of the names of releases; of what then is in no file either
-    assert alone | by_itself == {law.name for law in LAWS}
+    # of the names of releases; of what then is in no file either; of tiles, whatever the model
+    by_itself = {"converted", "spec_json", "blended", "units"}
+    assert alone | by_itself == {law.name for law in (*LAWS, *OF_OWN_MODELS)}
+
+
+def test_blended_law_rejects_weights_that_do_not_sum_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def heavy(before: Tensor, after: Tensor, extent: int, axis: int) -> Tensor:
+        return 1.001 * ramp(before, after, extent, axis)
+
+    monkeypatch.setattr(blend, "ramp", heavy)
+    assert verdicts(own()).violated == {"blended"}
+
+
+def test_units_law_rejects_what_mixes_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Unit, "_like", lambda self, other, sign: int(other))
+    assert verdicts(own()).violated == {"units"}
 
 
 @pytest.mark.parametrize("kind", list(CLAIMED), ids=lambda kind: kind.__name__)

@@ -89,7 +89,7 @@ def images(spec: VideoAutoencoderSpec, latents: Tensor) -> dict[str, Any]:
     """What a model with a content wants beside latents: images, here without anything on them."""
     if spec.content is None:
         return {}
-    pieces, side = len(spec.decoded_pieces(latents.shape[2])), int(spec.latents.stride)
+    pieces, side = spec.images(latents.shape[2]), int(spec.latents.stride)
     height, width = latents.shape[3] * side, latents.shape[4] * side
     return {"content": latents.new_zeros(latents.shape[0], spec.pixels.channels, pieces, height, width)}
 

@@ -12,7 +12,9 @@ import typer
 
 from vvae.cli.bench import bench
 from vvae.cli.clips import decode, encode, reconstruct
+from vvae.cli.data import data
 from vvae.cli.doctor import doctor
+from vvae.cli.evaluate import calibrate, evaluate
 from vvae.cli.models import convert, list_models, show
 from vvae.cli.options import Stopped
 from vvae.cli.train import demo_clip, train
@@ -32,7 +34,10 @@ app.command("encode")(encode)
 app.command("decode")(decode)
 app.command("convert")(convert)
 app.command("demo-clip")(demo_clip)
+app.add_typer(data, name="data")
 app.command("train")(train)
+app.command("eval")(evaluate)
+app.command("calibrate")(calibrate)
 app.command("bench")(bench)
 app.command("verify")(verify)
 app.command("doctor")(doctor)

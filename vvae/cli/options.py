@@ -171,8 +171,8 @@ def clip_size(text: str) -> tuple[int, int, int] | None:
 
 
 @contextmanager
-def progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on stderr, from the first step on: frames done and promised, rate, time left."""
+def progress(name: str, unit: str = "frames") -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on stderr, from the first step on: frames (or what else is counted) done and promised, rate, time left."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -185,7 +185,7 @@ def progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
             bar.add_task(name, total=total, completed=done, rate="")
             bar.start()
         task = bar.tasks[0]
-        bar.update(task.id, completed=done, total=total, rate=f"{task.speed:.1f} frames/s" if task.speed else "")
+        bar.update(task.id, completed=done, total=total, rate=f"{task.speed:.1f} {unit}/s" if task.speed else "")
 
     try:
         yield report

@@ -30,6 +30,15 @@ def _table(*columns: tuple[str, str]) -> Table:
     return table
 
 
+def rows_table(rows: Sequence[Sequence[str]]) -> Table:
+    """A table of texts, the first row of which are its headings; all columns but the first stand to the right."""
+    head, *rest = rows
+    table = _table(*((name, "right" if place else "left") for place, name in enumerate(head)))
+    for row in rest:
+        table.add_row(*row)
+    return table
+
+
 def print_summary(spec: VideoAutoencoderSpec, summary: Summary, stages: Sequence[Stage]) -> None:
     console = Console(highlight=False)
     frames, height, width = summary.size

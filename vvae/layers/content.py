@@ -251,6 +251,9 @@ class TimePositionsSpec(FrameLayerSpec):
     def build(self, signal: Signal) -> TimePositions:
         return TimePositions(signal.channels, self.length)
 
+    def numbers_frames(self) -> bool:
+        return True
+
     def stream_limit(self, signal: Signal) -> str:
         return "its positions are bound to the whole clip"
 

@@ -65,5 +65,8 @@ class MisfoldedAttentionSpec(LayerSpec):
         held[value // (signal.channels // self.heads), value % frames] = True
         return reach.then(held, held.T)
 
+    def numbers_frames(self) -> bool:
+        return True
+
     def stream_limit(self, signal: Signal) -> str:
         return "its attention folds the frames of the whole clip into each other"

@@ -231,6 +231,6 @@ def _images(asked: Asked, positions: int) -> dict[str, Any]:
     spec, (_, height, width) = asked.spec, asked.size
     if spec.content is None:
         return {}
-    pieces = len(spec.decoded_pieces(positions))
+    pieces = spec.images(positions)
     shape = (asked.batch, spec.pixels.channels, pieces, *spec.filled_size(height, width))
     return {"content": torch.empty(shape, device="meta")}

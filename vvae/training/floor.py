@@ -1,8 +1,9 @@
 """The linear floor: principal components of blocks of the training material.
 
-A lead frame falls into blocks of 1 x 8 x 8 pixels, a group of frames into blocks of 4 x 8 x 8; each block is kept as
-its first 16 principal components. No linear code of this size does better on the material, so a model that starts here
-starts where a linear one ends. Components are scaled to unit variance: that is what a latent should have.
+A lead frame falls into blocks of 1 x 8 x 8 pixels, a group of frames into blocks of 4 x 8 x 8 (other models: as many
+as their latent positions stand for); each block is kept as its first 16 principal components. No linear code of this
+size does better on the material, so a model that starts here starts where a linear one ends. Components are scaled to
+unit variance: that is what a latent should have.
 """
 
 from __future__ import annotations
@@ -30,17 +31,22 @@ class Components:
         """Frames in a block."""
         return self.mean.shape[1]
 
+    @property
+    def side(self) -> int:
+        """Pixels of a block's height, and of its width."""
+        return self.mean.shape[2]
+
     def encode(self, video: Tensor) -> Tensor:
-        """`b c (n t) h w` to latents `b k n h/8 w/8` of unit variance over the material."""
-        blocks = to_blocks(video, self.frames) - self.mean.flatten()
+        """`b c (n t) (h p) (w p)` to latents `b k n h w` of unit variance over the material, blocks `c t p p`."""
+        blocks = to_blocks(video, self.frames, self.side) - self.mean.flatten()
         latents = blocks @ self.basis.flatten(1).T / self.scale
         return rearrange(latents, "b n h w k -> b k n h w")
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents `b k n h w` back to `b c (n t) 8h 8w`."""
+        """Latents `b k n h w` back to `b c (n t) (h p) (w p)`."""
         scaled = rearrange(latents, "b k n h w -> b n h w k") * self.scale
         blocks = scaled @ self.basis.flatten(1) + self.mean.flatten()
-        return from_blocks(blocks, self.frames)
+        return from_blocks(blocks, self.frames, self.side)
 
 
 @dataclass(frozen=True)
@@ -51,19 +57,19 @@ class Floor:
     group: Components
 
     def encode(self, video: Tensor) -> Tensor:
-        """`b c t h w`, t = 1 + 4n, to latents `b k 1+n h/8 w/8`."""
+        """`b c t h w`, t = 1 + n groups, to latents `b k 1+n h/p w/p`."""
         return torch.cat([self.lead.encode(video[:, :, :1]), self.group.encode(video[:, :, 1:])], dim=2)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents `b k 1+n h w` back to `b c 1+4n 8h 8w`."""
+        """Latents `b k 1+n h w` back to `b c t ph pw`, t = 1 + n groups."""
         return torch.cat([self.lead.decode(latents[:, :, :1]), self.group.decode(latents[:, :, 1:])], dim=2)
 
 
-def fit(videos: Iterable[Tensor], channels: int = 16, group: int = 4) -> Floor:
+def fit(videos: Iterable[Tensor], channels: int = 16, group: int = 4, side: int = BLOCK) -> Floor:
     """The floor of a material: every clip `b c t h w` in [-1, 1] counts each of its frames as a lead, each run of
-    `group` as a group. Sums run in float64; the result is float32.
+    `group` as a group, in blocks of `side` x `side` pixels. Sums run in float64; the result is float32.
     """
-    lead, grouped = Moments(1), Moments(group)
+    lead, grouped = Moments(1, side), Moments(group, side)
     for video in videos:
         whole = video.shape[2] // group * group
         lead.add(video)
@@ -72,39 +78,41 @@ def fit(videos: Iterable[Tensor], channels: int = 16, group: int = 4) -> Floor:
 
 
 class Moments:
-    """Running first and second moments of the blocks of `frames` frames."""
+    """Running first and second moments of the blocks of `frames` frames and `side` x `side` pixels."""
 
-    def __init__(self, frames: int) -> None:
-        self.frames = frames
+    def __init__(self, frames: int, side: int = BLOCK) -> None:
+        self.frames, self.side = frames, side
         self.count = 0
         self.first = torch.zeros(1, dtype=torch.float64)
         self.second = torch.zeros(1, dtype=torch.float64)
 
     def add(self, video: Tensor) -> None:
         """Count the blocks of `b c t h w`, t a multiple of `frames`."""
-        blocks = to_blocks(video, self.frames).flatten(0, 3).double()
+        blocks = to_blocks(video, self.frames, self.side).flatten(0, 3).double()
         self.count += len(blocks)
         self.first = self.first + blocks.sum(dim=0)
         self.second = self.second + blocks.T @ blocks
 
     def components(self, channels: int) -> Components:
-        """The `channels` directions of greatest variance, the greatest first; a fixed sign makes them reproducible."""
+        """The `channels` directions of greatest variance (all, where a block has fewer numbers), the greatest first; a
+        fixed sign makes them reproducible.
+        """
         mean = self.first / self.count
         values, vectors = torch.linalg.eigh(self.second / self.count - torch.outer(mean, mean))
         basis = vectors.T.flip(0)[:channels]
         basis = basis * basis.gather(1, basis.abs().argmax(dim=1, keepdim=True)).sign()
         scale = values.flip(0)[:channels].clamp(min=1e-12).sqrt()
-        shape = (-1, self.frames, BLOCK, BLOCK)
-        return Components(mean.view(shape).float(), basis.view(channels, *shape).float(), scale.float())
+        shape = (-1, self.frames, self.side, self.side)
+        return Components(mean.view(shape).float(), basis.view(len(basis), *shape).float(), scale.float())
 
 
-def to_blocks(video: Tensor, frames: int) -> Tensor:
-    """`b c (n t) (h 8) (w 8)` to `b n h w (c t 8 8)`."""
+def to_blocks(video: Tensor, frames: int, side: int = BLOCK) -> Tensor:
+    """`b c (n t) (h p) (w p)` to `b n h w (c t p p)`, p = `side`."""
     pattern = "b c (n t) (h p) (w q) -> b n h w (c t p q)"
-    return rearrange(video, pattern, t=frames, p=BLOCK, q=BLOCK)
+    return rearrange(video, pattern, t=frames, p=side, q=side)
 
 
-def from_blocks(blocks: Tensor, frames: int) -> Tensor:
+def from_blocks(blocks: Tensor, frames: int, side: int = BLOCK) -> Tensor:
     """The inverse of `to_blocks`."""
     pattern = "b n h w (c t p q) -> b c (n t) (h p) (w q)"
-    return rearrange(blocks, pattern, t=frames, p=BLOCK, q=BLOCK)
+    return rearrange(blocks, pattern, t=frames, p=side, q=side)

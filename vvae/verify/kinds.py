@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TypeAlias
 
 import torch
 from torch import nn
 
-MOST_CALLS = 40
+MOST_CALLS = 20
 """Innermost layers that a small layer calls at most."""
 Kind: TypeAlias = tuple[Hashable, ...]
 
@@ -19,10 +19,12 @@ def kind(module: nn.Module) -> Kind:
     return (type(module), *sorted(((n, str(v)) for n, v in switches if n != "training")))
 
 
-def one_of_every_kind(module: nn.Module, run: Callable[[], object], most: int = MOST_CALLS) -> list[str]:
+def one_of_every_kind(
+    module: nn.Module, run: Callable[[], object], but: Iterable[Kind] = (), most: int = MOST_CALLS
+) -> list[str]:
     """Paths of small layers that a run calls, such that every kind that is called is one of them or inside of one.
 
-    Left out are kinds of which even the smallest calls more than `most` innermost layers.
+    Left out are kinds of which even the smallest calls more than `most` innermost layers, and those of `but`.
     """
     calls = _calls(module, run)
     names = {found: name for name, found in module.named_modules()}
@@ -30,12 +32,17 @@ def one_of_every_kind(module: nn.Module, run: Callable[[], object], most: int = 
     for found in sorted(calls, key=lambda part: calls[part]):
         smallest.setdefault(kind(found), found)
     chosen: list[str] = []
-    seen: set[Kind] = set()
+    seen = set(but)
     for own, found in sorted(smallest.items(), key=lambda pair: -calls[pair[1]]):
         if own not in seen and calls[found] <= most:
             chosen.append(names[found])
             seen |= {kind(part) for part in found.modules() if part in calls}
     return chosen
+
+
+def kinds_inside(module: nn.Module, paths: Iterable[str]) -> set[Kind]:
+    """The kinds of the layers at these paths and inside of them."""
+    return {kind(part) for path in paths for part in module.get_submodule(path).modules()}
 
 
 def _calls(module: nn.Module, run: Callable[[], object]) -> dict[nn.Module, int]:

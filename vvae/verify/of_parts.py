@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from functools import partial
 
@@ -12,7 +12,7 @@ import torch
 
 from vvae.verify import laws
 from vvae.verify.findings import LawError, UnableError
-from vvae.verify.kinds import one_of_every_kind
+from vvae.verify.kinds import Kind, kinds_inside, one_of_every_kind
 from vvae.verify.laws.calls import calls_inside, spread
 from vvae.verify.measure import tensor_of
 from vvae.verify.subject import Part
@@ -45,6 +45,8 @@ def _with_lead(part: Part) -> str | None:
 def _shiftable(part: Part) -> str | None:
     if part.reach is None or not part.exact:
         return "no exact reach in time is declared"
+    if part.spec is not None and part.spec.numbers_frames():
+        return "what becomes of a frame depends on its number"
     return None if any(_shifts(part, EFFORTS["quick"])) else "every output sees the clip's start"
 
 
@@ -137,8 +139,14 @@ def _backends(part: Part, effort: Effort) -> Iterator[Case]:
     case = {"groups": groups, "seed": 0, "backend": effort.backend}
     inside: list[str] = []
     if part.spec is not None and effort.backend == "aot_eager":
-        inside = one_of_every_kind(part.module, lambda: part.run(part.clip(groups)))
+        inside = _small_layers(part)
+        known = kinds_inside(part.before.module, _small_layers(part.before)) if part.before is not None else set()
+        inside = _small_layers(part, known) or inside[-1:]
     yield from ({**case, "inside": path} for path in inside) if inside else [case]
+
+
+def _small_layers(part: Part, but: Iterable[Kind] = ()) -> list[str]:
+    return one_of_every_kind(part.module, lambda: part.run(part.clip(part.lengths(1)[0])), but)
 
 
 # --------------------------------------------------------------------------- one case of each

@@ -35,6 +35,7 @@ class Part:
     small one. `reach(frames)` is what is claimed of its dependency in time (None: nothing); `exact` says that all of it
     must show. `spec` is there for layers of this library. `tolerance` is for clips of different shapes, for which
     kernels choose by their size: None is that of the laws; a model of others may compute some step in float32.
+    `before` is the part of the same model whose layers need no second look where a law takes one of each kind.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Part:
     exact: bool = False
     spec: LayerSpec | None = None
     tolerance: float | None = None
+    before: Part | None = None
 
     def fresh(self) -> Part:
         """With a module of its own where calls may leave something on it."""
@@ -202,8 +204,8 @@ def _own_part(name: str, spec: LayerSpec, signal: Signal, module: nn.Module) -> 
 def model_subject(model: VideoAutoencoder, released: VideoAutoencoder | None = None) -> Subject:
     """A model of this library: encoder, decoder, and both. Its parameters become float64. `released`: see `Model`."""
     spec = model.double().eval().spec
-    parts = [_own_part("encoder", spec.encoder, spec.pixels, model.encoder)]
-    decoder = _own_part("decoder", spec.decoder, spec.latents, model.decoder)
+    encoder = _own_part("encoder", spec.encoder, spec.pixels, model.encoder)
+    decoder = replace(_own_part("decoder", spec.decoder, spec.latents, model.decoder), before=encoder)
     if model.content is not None:
         decoder = replace(decoder, module=_WithContent(model))
     pair = Model(
@@ -216,7 +218,7 @@ def model_subject(model: VideoAutoencoder, released: VideoAutoencoder | None = N
         own=model,
         released=released,
     )
-    return Subject(spec.name, (*parts, decoder), pair)
+    return Subject(spec.name, (encoder, decoder), pair)
 
 
 class _WithContent(nn.Module):

@@ -192,11 +192,16 @@ def _is_own(path: Path) -> bool:
 
 def _imported(name: str, said: Said) -> Target:
     with _seeded():
-        return _object(_find(*name.split(":", 1)), name, said)
+        return _object(imported(*name.split(":", 1)), name, said)
 
 
-def _find(module: str, path: str) -> object:
-    """What stands at a dotted path in a module, which is imported from the current folder or from elsewhere."""
+def imported(module: str, path: str) -> object:
+    """What stands at a dotted path in a module, which is imported from the current folder or from elsewhere.
+
+    Raises:
+        VvaeError: there is no such thing.
+        TargetError: the module cannot be imported.
+    """
     name = f"{module}:{path}"
     if not all(part.isidentifier() for part in (*module.split("."), *path.split("."))):
         raise VvaeError(

@@ -18,8 +18,8 @@ from vvae.verify.worker import Command, Crew, Job, Worker, child_command
 
 STARTING = 120.0
 """Seconds in which Python and torch must be there."""
-SLOW = ("compiled",)
-"""Laws that come last: each takes as long as many others."""
+COMPILERS = ("traced", "checkpointing", "compiled")
+"""Laws for which torch imports its compiler, which takes as long as many laws; the slowest comes last."""
 Tell: TypeAlias = Callable[[int, int | None, str], None]
 
 
@@ -177,17 +177,27 @@ class _Session:
         self.rows = {Job(each["law"], each["part"]): None for each in message["plan"]}
         self.matrices = dict.fromkeys(message["parts"] if self.pictures else ())
         pictures = [Job("", part) for part in self.matrices]
-        self.waiting.extend([*sorted(self.rows, key=lambda job: job.law in SLOW), *pictures])
+        self.waiting.extend([*sorted(self.rows, key=_of_compilers), *pictures])
 
     def _next(self, worker: Worker) -> None:
         worker.job = None
         if not self.waiting or self.left <= 0:
             return
-        job = self.waiting.popleft()
+        job = self._job_for(worker)
+        if job is None:
+            return
+        self.waiting.remove(job)
         done = sum(row is not None for row in self.rows.values())
         self.tell(done, len(self.rows), f"{job.law or 'picture of the'} {job.part}")
         picture = {} if job.law else {"picture": str((self.pictures or Path()) / f"{job.part}.png")}
         worker.begin(job, {**asdict(job), "seconds": self.left, **picture})
+
+    def _job_for(self, worker: Worker) -> Job | None:
+        """One worker of several imports the compiler: the others leave its laws to it, as long as it lives."""
+        compiles = self.alive[0]
+        own = (job for job in self.waiting if len(self.alive) > 1 and (worker is compiles) == bool(_of_compilers(job)))
+        other = self.waiting[0] if worker is compiles else None
+        return next(own, other)
 
     def _died(self, worker: Worker, code: int | None) -> None:
         """It has ended on its own; another one takes its place, and goes on with what is left."""
@@ -232,6 +242,10 @@ class _Session:
             broken=self.broken,
             late=self.late,
         )
+
+
+def _of_compilers(job: Job) -> int:
+    return 1 + COMPILERS.index(job.law) if job.law in COMPILERS else 0
 
 
 def _job(worker: Worker) -> Job:

@@ -131,7 +131,7 @@ class Latents:
         spec, info = self.spec, self.info
         wanted: dict[str, tuple[int, ...]] = {"mean": self.shape, "logvar": self.shape}
         if spec.content is not None:
-            pieces = len(spec.decoded_pieces(spec.latent_frames(info.frames)))
+            pieces = spec.images(spec.latent_frames(info.frames))
             wanted["content"] = (1, spec.pixels.channels, pieces, *spec.filled_size(info.height, info.width))
         return wanted
 
@@ -143,7 +143,7 @@ class Latents:
         while seen < self.shape[2]:
             end = min(seen + (groups * signal.group if seen else signal.frames(groups)), self.shape[2])
             shown = min(spec.decoded_frames(end), info.frames) - spec.decoded_frames(seen)
-            pieces = piece + len(spec.decoded_pieces(end - seen))
+            pieces = piece + spec.images(end - seen)
             mean, logvar = (self._cut(name, seen, end).to(device) for name in ("mean", "logvar"))
             content = None if spec.content is None else self._cut("content", piece, pieces).to(device)
             mean = spec.latent.restore(mean) if info.normalised else mean

@@ -31,6 +31,16 @@ def ssim(source: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
     return value.reshape(source.shape[0], source.shape[2])
 
 
+def flicker(source: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
+    """How much the error changes from each frame to the next: `b 3 t h w` in [-1, 1] twice -> `b t-1`, of 255 levels.
+
+    The mean over pixels and channels of |e(t) - e(t-1)|, e the result less the source, both clamped: 0 where the error
+    stands still, however great it is.
+    """
+    error = (result.float().clamp(-1, 1) - source.float().clamp(-1, 1)) * (255 / 2)
+    return error.diff(dim=2).abs().mean(dim=(1, 3, 4), dtype=torch.float64).float()
+
+
 def _frames(video: torch.Tensor) -> torch.Tensor:
     """`b 3 t h w` in [-1, 1] -> `(b t) 3 h w` in [0, 1].
 

@@ -110,7 +110,7 @@ def regrouped(
         held = posterior if held is None else _joined(held, posterior)
         while held.mean.shape[2] >= (count := signal.frames(groups) if not seen else groups * signal.group):
             frames = spec.decoded_frames(seen + count) - spec.decoded_frames(seen)
-            first, held = _cut(held, count, frames, len(spec.decoded_pieces(count)))
+            first, held = _cut(held, count, frames, spec.images(count))
             seen += count
             yield first
     if held is not None and held.mean.shape[2]:

@@ -244,7 +244,7 @@ def check_bfloat16(run: Run, half: Run, x: Tensor) -> float:
     with torch.no_grad():
         want, found = tensor_of(run(rounded.to(x.dtype))), tensor_of(half(rounded))
     # black, one grey, bright with few differences, faint, loud: there divisors vanish and differences of squares too
-    others = (0 * rounded, 0 * rounded + 0.7, 3 + 0.01 * rounded, 1e-4 * rounded, 1e3 * rounded)
+    others = (0 * rounded, 0 * rounded + 0.7, 1 + 0.01 * rounded, 1e-4 * rounded, 1e3 * rounded)
     for told, clip in zip(("", *CLIPS), (rounded, *others), strict=True):
         _check_finite(run, half, clip, x.dtype, told)
     if (error := difference(found, want)) > HALF_LIMIT:

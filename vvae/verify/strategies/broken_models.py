@@ -191,8 +191,13 @@ _STREAMS: Mapping[str, st.SearchStrategy[Broken]] = MappingProxyType(
             _GROUPS,
             st.integers(1, 2),
         ),
+        "renewed_from_the_front": broken(
+            "is completed in front",
+            lambda group: _renewed(group, framing=Framing(group=group, surplus="front")),
+            _GROUPS,
+        ),
         "renewed_under_a_norm_of_latents": broken(
-            "latents that a stream can scale", lambda group: _renewed(group, latent=ClipNorm()), _GROUPS
+            "clip_norm is over all latents", lambda group: _renewed(group, latent=ClipNorm()), _GROUPS
         ),
         "renewed_under_a_norm_of_the_clip": broken(
             "the decoder must stream",
