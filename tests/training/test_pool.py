@@ -1,8 +1,7 @@
-"""The pool: the same bytes however often it was interrupted; batches that depend on their generator alone."""
+"""The pool: the same bytes however often it was interrupted; pieces that depend on their generator alone."""
 
 import numpy as np
 import pytest
-import torch
 
 from vvae.errors import VideoError
 from vvae.training import pool
@@ -39,13 +38,13 @@ def test_pool_of_another_spec_is_refused(tmp_path):
         pool.render(tmp_path, SPEC.replace(first_seed=5))
 
 
-def test_batch_is_made_of_pieces_of_the_clips(tmp_path):
+def test_a_piece_is_cut_from_the_clip(tmp_path):
     clips = pool.render(tmp_path, SPEC)
-    first = pool.batch(clips, np.random.default_rng(1), 4, 3, 8)
-    assert first.shape == (4, 3, 3, 8, 8)
-    assert torch.equal(first, pool.batch(clips, np.random.default_rng(1), 4, 3, 8))
-    assert not torch.equal(first, pool.batch(clips, np.random.default_rng(2), 4, 3, 8))
-    assert np.isin(np.round((first.numpy() + 1) * 127.5), clips).all()
+    first, again, other = (pool.piece(clips[0], np.random.default_rng(seed), 3, 8) for seed in (1, 1, 2))
+    assert first.shape == (3, 3, 8, 8)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert np.isin(first, clips[0]).all()
 
 
 def test_to_float_undoes_the_storing():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,9 @@ from torch.nn import functional as F
 from vvae.errors import SpecError, VideoError
 from vvae.spec import Spec
 from vvae.training import pool
-from vvae.video.folder import SUFFIXES
+from vvae.video.clips import clips_in
 from vvae.video.read import probe, read_clip
-
-ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", *SUFFIXES)
+from vvae.video.survey import read_stretches
 
 
 class Source(Protocol):
@@ -76,7 +74,7 @@ class ClipsSpec(Spec):
     """Files: of a folder (those below it too), of a text file with a path in each line, or of a CSV.
 
     The CSV is what `vvae data check` writes: a row for each stretch without a cut, with `path`, `start` and `end` in
-    frames; pieces never reach beyond their row. Pictures are clips of one frame. The short side becomes `scale` times
+    frames; pieces never reach beyond their row. A folder of pictures alone is one clip. The short side becomes `scale` times
     the piece's side (the source's own size at most, if None), then a random square is cut out; `mirror`: half of the
     pieces are mirrored.
     """
@@ -96,12 +94,12 @@ class ClipsSpec(Spec):
         return Files(self._rows(), self.scale, self.mirror)
 
     def _rows(self) -> tuple[Row, ...]:
-        path = Path(self.path)
-        if not path.exists():
-            raise SpecError(f"{path} does not exist; give a folder of clips, a list of paths, or a CSV", ("path",))
-        found = tuple(_listed(path))[self.first :][: self.most]
+        try:
+            found = tuple(_listed(Path(self.path)))[self.first :][: self.most]
+        except VideoError as error:
+            raise SpecError(str(error), ("path",)) from None
         if not found:
-            raise SpecError(f"{path} holds no clip from number {self.first} on; known: {', '.join(ENDINGS)}", ("path",))
+            raise SpecError(f"{self.path} holds no clip from number {self.first} on; give a smaller one", ("first",))
         return found
 
 
@@ -115,31 +113,13 @@ class Row:
 
 
 def _listed(path: Path) -> Iterator[Row]:
-    if path.is_dir():
-        yield from (Row(file) for file in sorted(path.rglob("*")) if file.suffix.lower() in ENDINGS)
-    elif path.suffix.lower() == ".csv":
-        with path.open(newline="") as text:
-            for row in csv.DictReader(text):
-                yield _row(path, row)
-    elif path.suffix.lower() == ".txt":
-        lines = (line.strip() for line in path.read_text().splitlines())
-        yield from (Row(_beside(path, line)) for line in lines if line)
+    if path.suffix.lower() == ".csv":
+        yield from (Row(each.path, each.start, each.end) for each in read_stretches(path))
+    elif path.suffix.lower() == ".txt" and path.is_file():
+        names = (line.strip() for line in path.read_text().splitlines())
+        yield from (Row(path.parent / name) for name in names if name)
     else:
-        yield Row(path)
-
-
-def _row(path: Path, row: dict[str, str]) -> Row:
-    try:
-        return Row(_beside(path, row["path"]), int(row.get("start") or 0), int(row["end"]) if row.get("end") else None)
-    except (KeyError, ValueError) as error:
-        told = (
-            f"{path}: the row {dict(row)} has no usable {error}; give columns path, start and end, as `vvae data check`"
-        )
-        raise SpecError(told, ("path",)) from None
-
-
-def _beside(path: Path, name: str) -> Path:
-    return Path(name) if Path(name).is_absolute() else path.parent / name
+        yield from (Row(clip) for clip in clips_in(path).clips)
 
 
 @dataclass(frozen=True)
