@@ -74,9 +74,9 @@ class ClipsSpec(Spec):
     """Files: of a folder (those below it too), of a text file with a path in each line, or of a CSV.
 
     The CSV is what `vvae data check` writes: a row for each stretch without a cut, with `path`, `start` and `end` in
-    frames; pieces never reach beyond their row. A folder of pictures alone is one clip. The short side becomes `scale` times
-    the piece's side (the source's own size at most, if None), then a random square is cut out; `mirror`: half of the
-    pieces are mirrored.
+    frames; pieces never reach beyond their row. A folder of pictures alone is one clip. The short side becomes `scale`
+    times the piece's side (if None it stays), then a random square is cut out; `mirror`: half of the pieces are
+    mirrored. `first` and `most`: a part of the list.
     """
 
     kind: Literal["clips"] = "clips"
