@@ -228,9 +228,9 @@ def test_two_processes_with_half_the_batch_are_one_with_all_of_it() -> None:
     seeding = threading.Lock()
 
     def half(seat: int, reduce: Reduce) -> dict[str, Tensor]:
-        with seeding:
-            objective = built(reduce=reduce)
-        return gradients(objective, Toy().double(), clip().chunk(2)[seat])
+        with seeding:  # one generator of torch serves all threads, and models draw from it
+            objective, model = built(reduce=reduce), Toy().double()
+        return gradients(objective, model, clip().chunk(2)[seat])
 
     found = together(2, half)
     for name, value in want.items():
