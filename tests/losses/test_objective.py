@@ -27,17 +27,17 @@ from vvae.losses import (
     Objective,
     ObjectiveSpec,
     OutlierSpec,
+    Patch2dSpec,
+    Patch3dSpec,
     Report,
     TemporalDifferenceSpec,
     WaveletSpec,
-    patch_2d,
-    patch_3d,
 )
 from vvae.losses.shared import Reduce, alone
 
 ADAPTIVE = AdaptiveSpec(parameter="out.weight")
 GAME = AdversarialSpec(
-    discriminator=patch_2d(2, layers=1),
+    discriminator=Patch2dSpec(width=2, layers=1),
     weight=0.5,
     start=10,
     ramp=3,
@@ -228,9 +228,9 @@ def test_two_processes_with_half_the_batch_are_one_with_all_of_it() -> None:
     seeding = threading.Lock()
 
     def half(seat: int, reduce: Reduce) -> dict[str, Tensor]:
-        with seeding:
-            objective = built(reduce=reduce)
-        return gradients(objective, Toy().double(), clip().chunk(2)[seat])
+        with seeding:  # one generator of torch serves all threads, and models draw from it
+            objective, model = built(reduce=reduce), Toy().double()
+        return gradients(objective, model, clip().chunk(2)[seat])
 
     found = together(2, half)
     for name, value in want.items():
@@ -259,7 +259,7 @@ def test_what_cannot_work_is_refused_in_words(fields: dict[str, object], said: s
 
 
 def test_clips_that_are_too_small_are_refused_before_the_first_step(tmp_path: Path) -> None:
-    spec = EVERYTHING.replace(adversarial=GAME.replace(discriminator=patch_3d(2, kernel=4, time_halvings=1)))
+    spec = EVERYTHING.replace(adversarial=GAME.replace(discriminator=Patch3dSpec(width=2, kernel=4, time_halvings=1)))
     spec.check_clip(10, 24, 24)
     with pytest.raises(VideoError, match="at least 10 frames of 24 x 24 pixels; found 9 frames"):
         spec.check_clip(9, 24, 24)
@@ -309,6 +309,8 @@ def test_an_objective_is_what_its_json_says() -> None:
     again = ObjectiveSpec.from_json(EVERYTHING.to_json())
     assert again == EVERYTHING
     assert again.to_json() == EVERYTHING.to_json()
+    short = '{"terms": {"nll": {"kind": "nll"}}, "adversarial": {"discriminator": {"kind": "patch_3d", "width": 8}}}'
+    assert ObjectiveSpec.from_json(short).adversarial == AdversarialSpec(discriminator=Patch3dSpec(width=8))
     with pytest.raises(SpecError, match="wight"):
         ObjectiveSpec.from_json('{"terms": {"a": {"kind": "l1", "wight": 1}}}')
     assert "nll" in str(EVERYTHING)

@@ -33,7 +33,9 @@ from vvae.losses import (
     Objective,
     ObjectiveSpec,
     OutlierSpec,
-    PatchDiscriminatorSpec,
+    Patch2dSpec,
+    Patch3dSpec,
+    PatchSpec,
     Report,
     adaptive_weight,
     discriminator_hinge,
@@ -46,8 +48,6 @@ from vvae.losses import (
     lecam,
     mean_over_frames,
     nll_map,
-    patch_2d,
-    patch_3d,
 )
 from vvae.losses.latent_diffusion import latent_diffusion
 from vvae.losses.lpips import SCALE, SHIFT, TAMING
@@ -139,9 +139,7 @@ def lpips_of(case: Case, dtype: torch.dtype, prefix: str = "") -> LPIPS:
     return made
 
 
-def discriminator_of(
-    case: Case, spec: PatchDiscriminatorSpec, dtype: torch.dtype, prefix: str = "", channels: int = 3
-) -> nn.Module:
+def discriminator_of(case: Case, spec: PatchSpec, dtype: torch.dtype, prefix: str = "", channels: int = 3) -> nn.Module:
     weights = case.weights(lambda name: name.startswith(f"{prefix}main."))
     made = spec.build(channels)
     parity.load(made, published_names(spec, f"{prefix}main."), weights, dtype)
@@ -265,7 +263,7 @@ class Played:
         return {"loss": report.loss, "disc_loss": report.loss, **logits}
 
 
-def ldm_spec(c: Mapping[str, Any], discriminator: PatchDiscriminatorSpec | None, **more: Any) -> ObjectiveSpec:
+def ldm_spec(c: Mapping[str, Any], discriminator: PatchSpec | None, **more: Any) -> ObjectiveSpec:
     """Our objective for the constructor's arguments of the published loss."""
     nll = NLLSpec(
         perceptual=c.get("perceptual_weight", 1.0), logvar=c.get("logvar_init", 0.0), error=c.get("loss_type", "l1")
@@ -287,7 +285,7 @@ def image_loss(case: Case, dtype: torch.dtype) -> Outputs:
     last = torch.as_tensor(case.weights(lambda name: name == "last_layer")["last_layer"]).to(dtype).requires_grad_()
     result = F.conv3d(h, last.unsqueeze(2), padding=(0, 1, 1))
     c = case.config
-    spec = ldm_spec(c, patch_2d(width_of(case, "discriminator."), c.get("disc_num_layers", 3)))
+    spec = ldm_spec(c, Patch2dSpec(width=width_of(case, "discriminator."), layers=c.get("disc_num_layers", 3)))
     played = Played.of(case, spec, dtype, x, result, posterior_of(moments), last)
     found: dict[str, Tensor] = {}
     for step in sorted({int(name[1:].partition(".")[0]) for name in case.data["outputs"]}):
@@ -300,14 +298,15 @@ def width_of(case: Case, prefix: str = "") -> int:
     return case.names[f"{prefix}main.0.weight"][0]
 
 
-def od_discriminator(case: Case, prefix: str = "") -> PatchDiscriminatorSpec:
+def od_discriminator(case: Case, prefix: str = "") -> PatchSpec:
     """Of which kind it is, its first kernel and its release tell."""
     kernel = case.names[f"{prefix}main.0.weight"][2:]
     layers = case.config.get("n_layers", case.config.get("disc_num_layers", 3))
     if len(kernel) == 2:
-        return patch_2d(width_of(case, prefix), layers, "act" if case.config.get("use_actnorm") else "batch")
+        norm = "act" if case.config.get("use_actnorm") else "batch"
+        return Patch2dSpec(width=width_of(case, prefix), layers=layers, norm=norm)
     halvings = 1 if kernel[0] == 4 else 2
-    return patch_3d(width_of(case, prefix), layers, kernel[0], halvings)
+    return Patch3dSpec(width=width_of(case, prefix), layers=layers, kernel=kernel[0], time_halvings=halvings)
 
 
 def od_loss(case: Case, dtype: torch.dtype) -> Outputs:
@@ -464,10 +463,12 @@ def sora_discriminator(case: Case, dtype: torch.dtype) -> Outputs:
     return {name: value.reshape(case.data["outputs"][name]) for name, value in found.items()}
 
 
-def sora_patch(case: Case, prefix: str = "") -> PatchDiscriminatorSpec:
+def sora_patch(case: Case, prefix: str = "") -> PatchSpec:
     width, layers = width_of(case, prefix), case.config.get("n_layers", 3)
     over_time = len(case.names[f"{prefix}main.0.weight"]) == 5
-    return patch_3d(width, layers, 4, 1) if over_time else patch_2d(width, layers)
+    if over_time:
+        return Patch3dSpec(width=width, layers=layers, kernel=4, time_halvings=1)
+    return Patch2dSpec(width=width, layers=layers)
 
 
 BLUR_NAMES = (
@@ -679,7 +680,7 @@ def act_norm(case: Case, dtype: torch.dtype) -> Outputs:
 def reducio_discriminator(case: Case, dtype: torch.dtype) -> Outputs:
     c, x = case.config, frames_as_clips(case.input("x", dtype))
     if case.data["published_class"] == "NLayerDiscriminator":
-        spec = patch_2d(c["ndf"], c.get("n_layers", 3))
+        spec: PatchSpec = Patch2dSpec(width=c["ndf"], layers=c.get("n_layers", 3))
     else:
         spec = patch_3d_halved(c["ndf"], c.get("n_layers", 3), "tanh" if c.get("act_tanh") else "leaky")
     module = discriminator_of(case, spec, dtype, channels=x.shape[1])

@@ -10,16 +10,16 @@ from torch import nn
 
 from vvae.arch.reducio import patch_3d_halved
 from vvae.errors import SpecError, VideoError
-from vvae.losses import BatchNorm, PatchConv, PatchDiscriminatorSpec, patch_2d, patch_3d
+from vvae.losses import BatchNorm, Patch2dSpec, Patch3dSpec, PatchConv, PatchConvsSpec, PatchSpec
 from vvae.losses.shared import Reduce, alone
 from vvae.published.legacy.discriminators import ActNorm, BlurDiscriminator, start_from
 
 SPECS = {
-    "2d": patch_2d(2),
-    "2d_two_layers": patch_2d(2, layers=2),
-    "2d_act": patch_2d(2, layers=2, norm="act"),
-    "3d": patch_3d(2),
-    "3d_kernel4": patch_3d(2, kernel=4, time_halvings=1),
+    "2d": Patch2dSpec(width=2),
+    "2d_two_layers": Patch2dSpec(width=2, layers=2),
+    "2d_act": Patch2dSpec(width=2, layers=2, norm="act"),
+    "3d": Patch3dSpec(width=2),
+    "3d_kernel4": Patch3dSpec(width=2, kernel=4, time_halvings=1),
     "3d_halved": patch_3d_halved(2),
     "3d_halved_tanh": patch_3d_halved(2, layers=2, last="tanh"),
 }
@@ -27,16 +27,16 @@ EVERY = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 
 
 def test_sizes_are_those_of_the_publications() -> None:
-    assert patch_2d().receptive_field == (1, 70, 70)
-    assert patch_2d().shortest == (1, 24, 24)
-    assert patch_3d(kernel=4, time_halvings=1).shortest == (10, 24, 24)
-    assert patch_3d().shortest[0] == 1
-    count = sum(p.numel() for p in patch_3d().build().parameters())
+    assert Patch2dSpec().receptive_field == (1, 70, 70)
+    assert Patch2dSpec().shortest == (1, 24, 24)
+    assert Patch3dSpec(kernel=4, time_halvings=1).shortest == (10, 24, 24)
+    assert Patch3dSpec().shortest[0] == 1
+    count = sum(p.numel() for p in Patch3dSpec().build().parameters())
     assert round(count / 1e6, 2) == 4.67
 
 
 @EVERY
-def test_shortest_clip_gives_a_logit_and_no_shorter_one_does(spec: PatchDiscriminatorSpec) -> None:
+def test_shortest_clip_gives_a_logit_and_no_shorter_one_does(spec: PatchSpec) -> None:
     module, least = spec.build(1).eval(), spec.shortest
     assert module(torch.zeros(1, 1, *least)).numel() > 0
     for axis in [axis for axis in range(3) if least[axis] > 1]:
@@ -46,7 +46,7 @@ def test_shortest_clip_gives_a_logit_and_no_shorter_one_does(spec: PatchDiscrimi
 
 
 @EVERY
-def test_a_logit_sees_its_receptive_field(spec: PatchDiscriminatorSpec) -> None:
+def test_a_logit_sees_its_receptive_field(spec: PatchSpec) -> None:
     """Gradients of one inner logit are nonzero in a block of just that size."""
     field = spec.receptive_field
     module = spec.build(1).double().eval()
@@ -61,13 +61,13 @@ def test_a_logit_sees_its_receptive_field(spec: PatchDiscriminatorSpec) -> None:
 
 
 def test_frames_are_judged_one_by_one_without_time() -> None:
-    module, x = patch_2d(2, layers=1).build(1).eval(), torch.randn(2, 1, 3, 16, 16)
+    module, x = Patch2dSpec(width=2, layers=1).build(1).eval(), torch.randn(2, 1, 3, 16, 16)
     torch.testing.assert_close(module(x)[:, :, 1:2], module(x[:, :, 1:2]))
 
 
 def test_a_discriminator_ends_in_one_channel() -> None:
     with pytest.raises(SpecError, match="2 channels; a discriminator gives 1"):
-        PatchDiscriminatorSpec(convs=(PatchConv(channels=2, kernel=(1, 4, 4)),) * 2)
+        PatchConvsSpec(convs=(PatchConv(channels=2, kernel=(1, 4, 4)),) * 2)
 
 
 @pytest.mark.parametrize("reduce", [alone, lambda x: x], ids=["alone", "several"])
@@ -120,7 +120,7 @@ def test_batch_norm_of_two_processes_is_that_of_the_whole_batch() -> None:
 
 
 def test_act_norm_starts_from_its_first_batch() -> None:
-    module, x = patch_2d(2, layers=2, norm="act").build(3), torch.randn(2, 3, 2, 32, 32)
+    module, x = Patch2dSpec(width=2, layers=2, norm="act").build(3), torch.randn(2, 3, 2, 32, 32)
     start_from(module, x)
     with torch.no_grad():
         seen: list[torch.Tensor] = []

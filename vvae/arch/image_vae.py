@@ -27,7 +27,7 @@ from vvae.layers.norm import FrameGroupNormSpec
 from vvae.layers.space import SpatialAverageSpec, SpatialDownsampleSpec, SpatialRepeatSpec, SpatialUpsampleSpec
 from vvae.losses.latent_diffusion import latent_diffusion
 from vvae.losses.objective import ObjectiveSpec
-from vvae.losses.patch import patch_2d
+from vvae.losses.patch import Patch2dSpec
 from vvae.losses.term_specs import KLSpec, L2Spec, LPIPSSpec, NLLSpec
 from vvae.published.table import Rename
 from vvae.scaling import Affine
@@ -403,7 +403,7 @@ image_vae.tiling = TILING  # type: ignore[attr-defined]
 
 OBJECTIVES: Mapping[str, ObjectiveSpec] = MappingProxyType(
     {
-        "kl_f8": latent_diffusion(patch_2d(), kl=KLSpec(weight=1e-6, per="frame")),
+        "kl_f8": latent_diffusion(Patch2dSpec(), kl=KLSpec(weight=1e-6, per="frame")),
         "ft_ema": ObjectiveSpec(terms={"nll": NLLSpec(perceptual=1.0)}, frozen=("encoder",)),
         "ft_mse": ObjectiveSpec(terms={"l2": L2Spec(), "lpips": LPIPSSpec(weight=0.1)}, frozen=("encoder",)),
     }

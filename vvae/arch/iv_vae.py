@@ -35,7 +35,7 @@ from vvae.layers.space import ChannelInterleaveSpec, SpatialDownsampleSpec, Spat
 from vvae.layers.time import TemporalDownsampleSpec, TemporalRepeatSpec, TemporalSubsampleSpec, TemporalUpsampleSpec
 from vvae.losses.latent_diffusion import latent_diffusion
 from vvae.losses.objective import AdaptiveSpec, ObjectiveSpec
-from vvae.losses.patch import patch_3d
+from vvae.losses.patch import Patch3dSpec
 from vvae.published.table import Rename
 from vvae.scaling import Affine
 from vvae.spec import LayerSpec, Spec, with_variant
@@ -344,7 +344,9 @@ def pointwise_names(published: str, own: str) -> Iterator[Rename]:
 OBJECTIVES: Mapping[str, ObjectiveSpec] = MappingProxyType(
     {
         "before_game": latent_diffusion(),
-        "last": latent_diffusion(patch_3d(), start=0, adaptive=AdaptiveSpec(parameter="decoder.head.between.weight")),
+        "last": latent_diffusion(
+            Patch3dSpec(), start=0, adaptive=AdaptiveSpec(parameter="decoder.head.between.weight")
+        ),
     }
 )
 """As far as known: L1, KL and LPIPS, and in the last phase of 100,000 steps a game against a discriminator over clips.

@@ -39,7 +39,7 @@ from vvae.layers.space import SpatialDownsampleSpec, SpatialUpsampleSpec
 from vvae.layers.time import LinearTemporalUpsampleSpec
 from vvae.losses.latent_diffusion import latent_diffusion
 from vvae.losses.objective import ObjectiveSpec
-from vvae.losses.patch import patch_2d, patch_3d
+from vvae.losses.patch import Patch2dSpec, Patch3dSpec
 from vvae.published.legacy.od_vae import PaddedTemporalDownsampleSpec
 from vvae.scaling import Affine
 from vvae.spec import LayerSpec, Spec, one_of, with_variant
@@ -425,10 +425,10 @@ od_vae.tiling = TILING  # type: ignore[attr-defined]
 
 OBJECTIVES: Mapping[str, ObjectiveSpec] = MappingProxyType(
     {
-        "v1_0": latent_diffusion(patch_2d(), start=2001),
-        "v1_0_3d": latent_diffusion(patch_3d(kernel=4, time_halvings=1), start=2001),
-        "v1_1": latent_diffusion(patch_3d(), start=2001),
-        "v1_2": latent_diffusion(patch_3d(), start=2000),
+        "v1_0": latent_diffusion(Patch2dSpec(), start=2001),
+        "v1_0_3d": latent_diffusion(Patch3dSpec(kernel=4, time_halvings=1), start=2001),
+        "v1_1": latent_diffusion(Patch3dSpec(), start=2001),
+        "v1_2": latent_diffusion(Patch3dSpec(), start=2000),
     }
 )
 """The losses of the releases and their discriminators: v1.0 judges frames, or clips of 10 frames at least.

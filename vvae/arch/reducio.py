@@ -33,7 +33,7 @@ from vvae.layers.space import DepthToSpaceSpec, SpatialAverageSpec, SpatialDowns
 from vvae.layers.time import ChannelToTimeSpec, TemporalRepeatSpec
 from vvae.losses.latent_diffusion import latent_diffusion
 from vvae.losses.objective import ObjectiveSpec
-from vvae.losses.patch import PatchDiscriminatorSpec, Three, patch_gan
+from vvae.losses.patch import PatchConvsSpec, Three, patch_gan
 from vvae.losses.term_specs import NLLSpec, OutlierSpec
 from vvae.published.legacy.fusion import (
     ChannelGateSpec,
@@ -420,9 +420,7 @@ reducio.tiling = TILING  # type: ignore[attr-defined]
 # --------------------------------------------------------------------------- what training minimises
 
 
-def patch_3d_halved(
-    width: int = 64, layers: int = 3, last: Literal["leaky", "tanh"] = "leaky"
-) -> PatchDiscriminatorSpec:
+def patch_3d_halved(width: int = 64, layers: int = 3, last: Literal["leaky", "tanh"] = "leaky") -> PatchConvsSpec:
     """Each of the `layers` halves frames, rows and columns; two convolutions of single frames end it.
 
     Source: `NLayerDiscriminator3D`.
@@ -430,7 +428,7 @@ def patch_3d_halved(
     wide: list[Three] = [(4, 4, 4)] * max(layers - 1, 1)
     kernels = [*wide, *[(3, 4, 4)] * (layers - len(wide)), (1, 4, 4), (1, 4, 4)]
     strides: list[Three] = [(2, 2, 2)] * layers + [(1, 1, 1)] * 2
-    return PatchDiscriminatorSpec(convs=patch_gan(width, kernels, strides), last=last)
+    return PatchConvsSpec(convs=patch_gan(width, kernels, strides), last=last)
 
 
 OBJECTIVES: Mapping[str, ObjectiveSpec] = MappingProxyType(

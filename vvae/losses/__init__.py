@@ -22,11 +22,12 @@ from vvae.losses.objective import (
     Report,
 )
 from vvae.losses.patch import (
+    Patch2dSpec,
+    Patch3dSpec,
     PatchConv,
+    PatchConvsSpec,
     PatchDiscriminator,
-    PatchDiscriminatorSpec,
-    patch_2d,
-    patch_3d,
+    PatchSpec,
     patch_gan,
 )
 from vvae.losses.term_specs import (
@@ -70,9 +71,12 @@ __all__ = [
     "Objective",
     "ObjectiveSpec",
     "OutlierSpec",
+    "Patch2dSpec",
+    "Patch3dSpec",
     "PatchConv",
+    "PatchConvsSpec",
     "PatchDiscriminator",
-    "PatchDiscriminatorSpec",
+    "PatchSpec",
     "Report",
     "TemporalDifferenceSpec",
     "WaveletSpec",
@@ -92,8 +96,6 @@ __all__ = [
     "lecam",
     "mean_over_frames",
     "nll_map",
-    "patch_2d",
-    "patch_3d",
     "patch_gan",
     "pixel_outliers",
     "r1",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vvae.losses.adversarial import Game
 from vvae.losses.objective import AdaptiveSpec, AdversarialSpec, ObjectiveSpec
-from vvae.losses.patch import PatchDiscriminatorSpec
+from vvae.losses.patch import AnyPatch
 from vvae.losses.term_specs import AnyTerm, KLSpec, NLLSpec
 
 NLL = NLLSpec(perceptual=1.0)
@@ -12,7 +12,7 @@ KL = KLSpec(weight=1e-6)
 
 
 def latent_diffusion(
-    discriminator: PatchDiscriminatorSpec | None = None,
+    discriminator: AnyPatch | None = None,
     *,
     start: int = 50001,
     weight: float = 0.5,

@@ -16,7 +16,7 @@ from vvae.gaussian import DiagonalGaussian
 from vvae.losses import adversarial
 from vvae.losses.adversarial import DISCRIMINATOR, GENERATOR, Game, LeCamState
 from vvae.losses.lpips import FETCH, LPIPS, SMALLEST_SIDE, refuse_absent
-from vvae.losses.patch import PatchDiscriminatorSpec
+from vvae.losses.patch import AnyPatch
 from vvae.losses.shared import Reduce, alone
 from vvae.losses.term_specs import AnyTerm, NLLSpec, Pass, StepWeight
 from vvae.spec import Spec, nearest
@@ -52,7 +52,7 @@ class AdversarialSpec(StepWeight):
     `gradient_penalty` and `r1` are weights of penalties on real clips.
     """
 
-    discriminator: PatchDiscriminatorSpec
+    discriminator: AnyPatch
     game: Game = "hinge"
     generator: Game | None = None
     factor: NonNegativeFloat = 1.0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,22 +34,19 @@ class PatchConv(Spec):
         return frames, rows, columns
 
 
-class PatchDiscriminatorSpec(Spec):
+class PatchSpec(Spec):
     """Convolutions with a leaky ReLU (0.2) between them and a norm after each but the first and the last.
 
     `norm`: "batch" (of the batch, all frames and pixels), or "act" (a scale and a shift). `last` is the activation
     before the last convolution. A net of frames has kernels of 1 in time.
     """
 
-    convs: tuple[PatchConv, ...] = Field(min_length=2)
     norm: Literal["batch", "act"] = "batch"
     last: Literal["leaky", "tanh"] = "leaky"
 
-    @model_validator(mode="after")
-    def _ends_in_a_logit(self) -> Self:
-        if self.convs[-1].channels != 1:
-            raise SpecError(f"the last convolution gives {self.convs[-1].channels} channels; a discriminator gives 1")
-        return self
+    def layout(self) -> tuple[PatchConv, ...]:
+        """The convolutions, two at least, of which the last gives one channel."""
+        raise NotImplementedError
 
     @property
     def receptive_field(self) -> tuple[int, int, int]:
@@ -64,7 +61,7 @@ class PatchDiscriminatorSpec(Spec):
     def _first(self, step: Callable[[int, int, int], int]) -> tuple[int, int, int]:
         """What one logit is at the first convolution, where `step` tells it before a convolution from it behind."""
         frames, rows, columns = 1, 1, 1
-        for conv in reversed(self.convs):
+        for conv in reversed(self.layout()):
             sizes = zip((frames, rows, columns), conv.kernel, conv.stride, strict=True)
             frames, rows, columns = (step(behind, k, stride) for behind, k, stride in sizes)
         return frames, rows, columns
@@ -91,11 +88,12 @@ class PatchDiscriminator(nn.Module):
     that is too small.
     """
 
-    def __init__(self, spec: PatchDiscriminatorSpec, channels: int = 3, *, reduce: Reduce = alone) -> None:
+    def __init__(self, spec: PatchSpec, channels: int = 3, *, reduce: Reduce = alone) -> None:
         super().__init__()
         self.spec = spec
-        end = len(spec.convs) - 1
-        for i, conv in enumerate(spec.convs):
+        convs = spec.layout()
+        end = self.end = len(convs) - 1
+        for i, conv in enumerate(convs):
             bias = i in (0, end) or spec.norm == "act"
             made = nn.Conv3d(channels, conv.channels, conv.kernel, conv.stride, conv.padding, bias=bias)
             nn.init.normal_(made.weight, 0.0, 0.02)
@@ -107,12 +105,11 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         self.spec.check(*video.shape[2:])
-        end = len(self.spec.convs) - 1
         x: Tensor = self.get_submodule("conv0")(video.to(self.get_parameter("conv0.weight").dtype))
-        for i in range(1, end + 1):
-            x = x.tanh() if i == end and self.spec.last == "tanh" else F.leaky_relu(x, SLOPE)
+        for i in range(1, self.end + 1):
+            x = x.tanh() if i == self.end and self.spec.last == "tanh" else F.leaky_relu(x, SLOPE)
             x = self.get_submodule(f"conv{i}")(x)
-            if i < end:
+            if i < self.end:
                 x = self.get_submodule(f"norm{i}")(x)
         return x
 
@@ -124,35 +121,69 @@ def patch_gan(width: int, kernels: Sequence[Three], strides: Sequence[Three]) ->
     return tuple(PatchConv(channels=c, kernel=kernel, stride=stride) for c, kernel, stride in rows)
 
 
-def patch_2d(width: int = 64, layers: int = 3, norm: Literal["batch", "act"] = "batch") -> PatchDiscriminatorSpec:
+class Patch2dSpec(PatchSpec):
     """The PatchGAN of images, of frames one by one: kernels of 4, `layers` halvings, two more convolutions.
 
     With three layers a logit sees 70 x 70 pixels, and a frame has at least 24 x 24. Source: `NLayerDiscriminator`.
     """
-    kernels: list[Three] = [(1, 4, 4)] * (layers + 2)
-    strides: list[Three] = [(1, 2, 2)] * layers + [(1, 1, 1)] * 2
-    return PatchDiscriminatorSpec(convs=patch_gan(width, kernels, strides), norm=norm)
+
+    kind: Literal["patch_2d"] = "patch_2d"
+    width: PositiveInt = 64
+    layers: PositiveInt = 3
+
+    def layout(self) -> tuple[PatchConv, ...]:
+        strides: list[Three] = [(1, 2, 2)] * self.layers + [(1, 1, 1)] * 2
+        return patch_gan(self.width, [(1, 4, 4)] * len(strides), strides)
 
 
-def patch_3d(width: int = 64, layers: int = 3, kernel: int = 3, time_halvings: int = 2) -> PatchDiscriminatorSpec:
+class Patch3dSpec(PatchSpec):
     """A PatchGAN over clips: `layers` halvings of the frame, the first `time_halvings` also of the frame rate.
 
     As OD-VAE 1.1 and 1.2 have it: any number of frames. Kernels of 4 with one halving in time, as OD-VAE 1.0 and
     Open-Sora have it, need 10 frames. Source: `NLayerDiscriminator3D`.
     """
-    kernels: list[Three] = [(kernel, kernel, kernel)] * (layers + 2)
-    halved: list[Three] = [(2 if i < time_halvings else 1, 2, 2) for i in range(layers)]
-    return PatchDiscriminatorSpec(convs=patch_gan(width, kernels, [*halved, (1, 1, 1), (1, 1, 1)]))
+
+    kind: Literal["patch_3d"] = "patch_3d"
+    width: PositiveInt = 64
+    layers: PositiveInt = 3
+    kernel: PositiveInt = 3
+    time_halvings: NonNegativeInt = 2
+
+    def layout(self) -> tuple[PatchConv, ...]:
+        halved: list[Three] = [(2 if i < self.time_halvings else 1, 2, 2) for i in range(self.layers)]
+        kernels = [(self.kernel, self.kernel, self.kernel)] * (self.layers + 2)
+        return patch_gan(self.width, kernels, [*halved, (1, 1, 1), (1, 1, 1)])
 
 
-def published_names(spec: PatchDiscriminatorSpec, published: str = "main.") -> tuple[Rename, ...]:
+class PatchConvsSpec(PatchSpec):
+    """A PatchGAN of any convolutions."""
+
+    kind: Literal["patch_convs"] = "patch_convs"
+    convs: tuple[PatchConv, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _ends_in_a_logit(self) -> Self:
+        if self.convs[-1].channels != 1:
+            raise SpecError(f"the last convolution gives {self.convs[-1].channels} channels; a discriminator gives 1")
+        return self
+
+    def layout(self) -> tuple[PatchConv, ...]:
+        return self.convs
+
+
+AnyPatch: TypeAlias = Annotated[Patch2dSpec | Patch3dSpec | PatchConvsSpec, Field(discriminator="kind")]
+"""A discriminator of any kind."""
+
+
+def published_names(spec: PatchSpec, published: str = "main.") -> tuple[Rename, ...]:
     """The names of every published PatchGAN behind `published`, kernels of a net of frames without their axis of time.
 
     What training counts there (`num_batches_tracked`, `initialized`) is no part of ours.
     """
     rows = [Rename(f"{published}{{i}}.num_batches_tracked", None), Rename(f"{published}{{i}}.initialized", None)]
-    frames_alone = all(conv.kernel[0] == 1 for conv in spec.convs)
-    for i, conv in enumerate(spec.convs):
+    convs = spec.layout()
+    frames_alone = all(conv.kernel[0] == 1 for conv in convs)
+    for i, conv in enumerate(convs):
         place = f"{published}{max(3 * i - 1, 0)}."
         if frames_alone:
             rows.append(Rename(f"{place}weight", f"conv{i}.weight", "view", shape=(0, 0, *conv.kernel[1:])))
