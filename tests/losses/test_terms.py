@@ -16,6 +16,7 @@ from vvae.losses import (
     l1,
     l2,
     latent_outliers,
+    mean_by_position,
     mean_over_frames,
     nll_map,
     pixel_outliers,
@@ -142,3 +143,14 @@ def test_a_frame_of_one_value_has_a_gradient(penalty) -> None:
     flat = torch.zeros(1, 2, 1, 4, 4, requires_grad=True)
     penalty(flat).backward()
     assert torch.isfinite(flat.grad).all()
+
+
+def test_frames_count_by_their_place_in_the_group() -> None:
+    values = torch.zeros(1, 3, 7, 2, 2)
+    assert mean_by_position(values + 2, (3, 1, 1)) == 2
+    for place, weight in enumerate((1, 3, 1, 2, 3, 1, 2)):
+        one = values.clone()
+        one[:, :, place] = 1
+        assert mean_by_position(one, (3, 1, 2)) == pytest.approx(weight / 13)
+        assert l1(one, values, (3, 1, 2)) == mean_by_position(one, (3, 1, 2))
+    assert mean_by_position(values[:, :, :1] + 1, (3, 1)) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import torch
 from torch import Tensor
 
 from vvae import checkpoint
-from vvae.losses import patch_2d
 from vvae.training import Recipe, train
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +19,7 @@ L1 = {"terms": {"l1": {"kind": "l1"}, "kl": {"kind": "kl", "weight": 1e-6}}}
 GAME = {
     **L1,
     "adversarial": {
-        "discriminator": json.loads(patch_2d(width=4).to_json()),
+        "discriminator": {"kind": "patch_2d", "width": 4},
         "start": 1,
         "ramp": 3,
         "adaptive": {"parameter": "decoder.sum.leave.groups.weight", "against": "l1"},

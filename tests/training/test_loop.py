@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -311,3 +312,28 @@ def test_rates_climb_and_fall() -> None:
         factors = [learner.factor(ScheduleSpec(warmup=2, then=then), n, 10) for n in range(10)]
         assert factors[0] == pytest.approx(0.5)
         assert factors[-1] == pytest.approx(end, abs=1e-3)
+
+
+# --------------------------------------------------------------------------- the game
+
+
+def around_the_start(out: Path, **changed: Any) -> float:
+    """The median reconstruction error of the 200 steps after a game's start over that of the 200 before."""
+    game = {**GAME["adversarial"], "start": 400, "ramp": 200, **changed}
+    adaptive = game["adaptive"]
+    game["adaptive"] = None if adaptive is None else {**adaptive, "parameter": "decoder.sum.leave.groups.weight"}
+    stage = {
+        "steps": 600,
+        "batch": {"clips": 2, "frames": [5], "sizes": [24]},
+        "objective": {**L1, "adversarial": game},
+        "optimizer": {"rate": 1e-3, "discriminator": 1e-3},
+    }
+    run(recipe(precision="float32", stage=stage, save_every=600), out)
+    errors = [json.loads(line)["values"]["l1"] for line in (out / "log.jsonl").read_text().splitlines()]
+    return float(np.median(errors[400:]) / np.median(errors[200:400]))
+
+
+@pytest.mark.thorough
+def test_a_discriminator_that_starts_with_a_ramp_does_not_spoil_the_clip(tmp_path: Path) -> None:
+    assert around_the_start(tmp_path / "ramp", weight=0.1) <= 1.1
+    assert around_the_start(tmp_path / "at_once", weight=0.1, ramp=0, adaptive=None) > 1.1

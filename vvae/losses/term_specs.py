@@ -123,22 +123,28 @@ class NLLSpec(TermSpec):
         return values.mean() if self.over == "all" else terms.mean_over_frames(values)
 
 
-class L1Spec(TermSpec):
+class ErrorSpec(TermSpec):
+    """`positions`: weights of the frames of a group, where some come out worse than others; see `mean_by_position`."""
+
+    positions: tuple[PositiveFloat, ...] = ()
+
+
+class L1Spec(ErrorSpec):
     """Mean absolute error."""
 
     kind: Literal["l1"] = "l1"
 
     def value(self, name: str, given: Pass) -> Tensor:
-        return terms.l1(given.video, given.result)
+        return terms.l1(given.video, given.result, self.positions)
 
 
-class L2Spec(TermSpec):
+class L2Spec(ErrorSpec):
     """Mean squared error."""
 
     kind: Literal["l2"] = "l2"
 
     def value(self, name: str, given: Pass) -> Tensor:
-        return terms.l2(given.video, given.result)
+        return terms.l2(given.video, given.result, self.positions)
 
 
 class LPIPSSpec(TermSpec):

@@ -6,6 +6,8 @@ number, differentiable. Publications differ in what they sum and what they avera
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,14 +17,25 @@ from vvae.gaussian import DiagonalGaussian
 # --------------------------------------------------------------------------- of pixels
 
 
-def l1(source: Tensor, result: Tensor) -> Tensor:
-    """Mean over all values of the absolute error."""
-    return (source - result).abs().mean()
+def l1(source: Tensor, result: Tensor, positions: Sequence[float] = ()) -> Tensor:
+    """Mean over all values of the absolute error; of frames weighted by `mean_by_position`."""
+    return mean_by_position((source - result).abs(), positions)
 
 
-def l2(source: Tensor, result: Tensor) -> Tensor:
-    """Mean over all values of the squared error."""
-    return (source - result).square().mean()
+def l2(source: Tensor, result: Tensor, positions: Sequence[float] = ()) -> Tensor:
+    """Mean over all values of the squared error; of frames weighted by `mean_by_position`."""
+    return mean_by_position((source - result).square(), positions)
+
+
+def mean_by_position(values: Tensor, positions: Sequence[float] = ()) -> Tensor:
+    """Mean over all values `b c t h w`, frames weighted: a first frame counts 1, those of each group after it as
+    `positions` says, one weight for each. All count alike without them.
+    """
+    if not positions:
+        return values.mean()
+    groups = -(-(values.shape[2] - 1) // len(positions))
+    weights = values.new_tensor([1.0, *positions] + [*positions] * (groups - 1))[: values.shape[2]]
+    return (values.mean((0, 1, 3, 4)) * weights).sum() / weights.sum()
 
 
 def nll_map(error: Tensor, logvar: Tensor) -> Tensor:

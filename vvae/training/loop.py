@@ -173,7 +173,7 @@ class Run:
         self.log = journal.Journal(self.out, self.step) if self.world.first else None
         if self.step == 0:
             self._judge()
-        for batch in self._batches():
+        for batch in self.batches():
             if minutes is not None and self._over(begun + 60 * minutes):
                 break
             number, within = self.recipe.stage_at(self.step)
@@ -181,7 +181,7 @@ class Run:
                 self._next_stage(number)
             started = time.monotonic()
             told = self.learner.step(batch, within)
-            self._note(told, number, time.monotonic() - started)
+            self.note(told, number, time.monotonic() - started)
             if not told.applied:
                 self._not_finite(batch, within)
             self.in_a_row = 0 if told.applied else self.in_a_row + 1
@@ -195,7 +195,7 @@ class Run:
             self.save()
         return self._finished() if self.step == self.recipe.steps else None
 
-    def _batches(self) -> Iterator[Any]:
+    def batches(self) -> Iterator[Any]:
         batches = Batches(self.recipe, self.source, self.world.rank, self.world.size)
         return loaded(batches, self.step, self.recipe.steps, self.recipe.workers)
 
@@ -239,7 +239,7 @@ class Run:
 
     # ---- what is told
 
-    def _note(self, told: Told, stage: int, seconds: float) -> None:
+    def note(self, told: Told, stage: int, seconds: float) -> None:
         if self.log is None:
             return
         row = {"step": self.step, "stage": self.recipe.stages[stage].name, "loss": told.loss, "values": told.values}
