@@ -52,6 +52,7 @@ class Pass:
         return found
 
     def moments(self) -> DiagonalGaussian:
+        """The posterior; VideoError where there is none."""
         if self.posterior is None:
             raise VideoError("the objective has a KL term, and posterior is None; give the posterior of the clip")
         return self.posterior
@@ -73,9 +74,11 @@ class TermSpec(StepWeight):
     """A term by its kind. `value` is what is reported; the loss takes it times weight and share."""
 
     def value(self, name: str, given: Pass) -> Tensor:
+        """One number, before its weight; `name` is that of the term in its objective."""
         raise NotImplementedError
 
     def needs_lpips(self) -> bool:
+        """Whether this term compares by LPIPS."""
         return False
 
     def reads(self) -> frozenset[str]:
