@@ -111,13 +111,13 @@ def test_a_stage_follows_the_one_before(tmp_path: Path) -> None:
 def test_a_run_goes_on_in_its_second_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = {**SMALL, "name": "first", "objective": GAME, "optimizer": {"rate": 1e-3}}
     first["batch"] = {"clips": 1, "frames": [5], "sizes": [24]}
-    given = recipe().replace(stages=[first, {**first, "name": "second", "steps": 4}], save_every=1)
+    given = recipe().replace(stages=[first, {**first, "name": "second", "steps": 4}], save_every=3)
     whole = run(given, tmp_path / "whole")
     assert whole is not None
     step = Learner.step
 
     def die(self: Learner, batch: Any, within: int) -> Any:
-        if self.stage.name == "second" and within == 2:
+        if self.stage.name == "second" and within == 3:
             raise KeyboardInterrupt
         return step(self, batch, within)
 
