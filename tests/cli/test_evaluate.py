@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Run
+from tests.losses.thin import thin_file
 from vvae.evaluation import calibrate as module
 from vvae.models import load
 
@@ -43,6 +44,15 @@ def test_eval_prints_its_result_as_json(workplace: Path, run: Run, capsys: pytes
     protocol = {name: found["protocol"][name] for name in ("frames", "start", "size", "crop", "dtype")}
     assert protocol == {"frames": 9, "start": 2, "size": 32, "crop": 16, "dtype": "float64"}
     assert found["models"][0]["frechet"] >= 0
+
+
+def test_lpips_is_measured_by_a_file(workplace: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    file = thin_file(workplace)
+    assert run("eval", "model.safetensors", *SMALL, "--lpips", file, "--json") == 0
+    assert told(capsys)["models"][0]["mean"]["lpips"] > 0
+    assert run("eval", "model.safetensors", *SMALL, "--out", "other", "--lpips", "none.safetensors") == 2
+    assert "vvae convert lpips" in capsys.readouterr().err
+    assert not (workplace / "other").exists()
 
 
 def test_all_frames_of_their_own_size_can_be_asked_for(

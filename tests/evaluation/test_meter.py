@@ -102,12 +102,12 @@ def test_lpips_gets_frames_in_range_and_in_order() -> None:
 
     def distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         seen.append((a.shape, b.abs().max().item()))
-        return (a - b).abs().flatten(1).mean(1)
+        return (a - b).abs().mean(dim=(1, 3, 4), keepdim=True)
 
     steps = 0.05 * torch.arange(7).view(1, 1, 7, 1, 1)
     found = measured(source, source + steps, 3, 4, lpips=distance)
     assert found["lpips"] == pytest.approx(steps.flatten().tolist(), abs=1e-6)
-    assert [shape for shape, _ in seen] == [(3, 3, 24, 40), (4, 3, 24, 40)]
+    assert [shape for shape, _ in seen] == [(1, 3, 3, 24, 40), (1, 3, 4, 24, 40)]
     measured(source, 9 * source, lpips=distance)
     assert seen[-1][1] == 1
     assert set(found) == set(METRICS)

@@ -44,6 +44,9 @@ def evaluate(
         list[Path] | None,
         typer.Option(metavar="CLIP_OR_FOLDER", help="Fit it to these clips  [default: those that are evaluated]"),
     ] = None,
+    lpips: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Measure LPIPS, by what vvae convert lpips wrote.")
+    ] = None,
     features: Annotated[
         str | None,
         typer.Option(metavar="MODULE:FUNCTION", help="For a Fréchet distance: from clips b,3,t,h,w to features b,d."),
@@ -56,19 +59,21 @@ def evaluate(
     """Evaluate models on clips by one protocol: PSNR, SSIM, flicker, speed, paired differences."""
     from vvae.evaluation.report import write
     from vvae.evaluation.run import evaluate as run
+    from vvae.losses import LPIPS
     from vvae.video.output import refuse_taken
 
     refuse_taken(out)
     protocol = _protocol(frames, start, size, crop, dtype)
     taken = _clips(clips)
     function = None if features is None else _function(features)
+    distance = None if lpips is None else LPIPS.load(lpips).to(device)
     subjects = _subjects(models, device, dtype, memory)
     if baseline is not None:
         subjects = [*_baselines(models, protocol, _clips(baseline_clips or clips)), *subjects]
     elif baseline_clips:
         raise VvaeError("--baseline-clips: say --baseline linear as well")
     with o.progress("eval") as report:
-        found = run(subjects, taken, protocol, features=function, progress=report)
+        found = run(subjects, taken, protocol, lpips=distance, features=function, progress=report)
     write(found, out)
     if json:
         return o.print_json({"folder": str(out), **json_.loads(found.model_dump_json())})

@@ -12,7 +12,7 @@ from vvae.video import metrics
 
 PerFrame = dict[str, tuple[float | None, ...]]
 Lpips = Callable[[Tensor, Tensor], Tensor]
-"""From frames `b c h w` in [-1, 1], source and result, to a distance each, `b`."""
+"""From clips `b c t h w` in [-1, 1], source and result, to a distance of each frame, `b 1 t 1 1`, as LPIPS does it."""
 
 
 class Metric(NamedTuple):
@@ -47,8 +47,7 @@ class Meter:
         self._found["psnr"] += metrics.psnr(source, result)[0].tolist()
         self._found["ssim"] += metrics.ssim(source, result)[0].tolist()
         if self.lpips is not None:
-            pair = (x.clamp(-1, 1)[0].transpose(0, 1) for x in (source, result))
-            self._found["lpips"] += self.lpips(*pair).flatten().tolist()
+            self._found["lpips"] += self.lpips(source.clamp(-1, 1), result.clamp(-1, 1)).flatten().tolist()
         before = self._before or (source[:, :, :0], result[:, :, :0])
         changes = metrics.flicker(*(torch.cat(pair, 2) for pair in zip(before, (source, result), strict=True)))
         self._found["flicker"] += [*([None] if self._before is None else []), *changes[0].tolist()]

@@ -39,9 +39,10 @@ def evaluate(
 ) -> Evaluation:
     """Every clip through every subject: PSNR, SSIM and flicker of each frame, LPIPS and the Fréchet distance on demand.
 
-    Memory does not grow with a clip that streams, unless `features` asks for it whole. lpips: a function of frames
-    `b c h w` in [-1, 1], source and result, to distances `b`. features: a function of clips `b 3 t h w` in [-1, 1] to
-    their features `b d`, for the Fréchet distance over all clips. progress: frames done, and how many there are.
+    Memory does not grow with a clip that streams, unless `features` asks for it whole. lpips: a function of clips
+    `b c t h w` in [-1, 1], source and result, to distances `b 1 t 1 1`. features: a function of clips `b 3 t h w` in
+    [-1, 1] to their features `b d`, for the Fréchet distance over all clips. progress: frames done, and how many there
+    are.
 
     Errors: before anything runs, VideoError for a clip that cannot be read or is too short or too small, VvaeError for
     two subjects of one name, one that computes in another dtype than the protocol says, or
