@@ -52,12 +52,15 @@ def test_a_checkpoint_of_two_processes_goes_on_in_one(together: Path, alone: Pat
 
 
 @pytest.mark.thorough
-def test_plain_objectives_keep_the_law_too(tmp_path: Path) -> None:
+def test_plain_objectives_and_several_stages_keep_the_law_too(tmp_path: Path) -> None:
     run(two_processes.plain(), tmp_path / "plain")
-    done = in_two("two_processes.py", tmp_path, "plain_ddp", "plain_fsdp")
+    run(two_processes.stages(), tmp_path / "stages")
+    ways = ("plain_ddp", "plain_fsdp", "stages_ddp", "stages_fsdp")
+    done = in_two("two_processes.py", tmp_path, *ways)
     assert done.returncode == 0, done.stderr[-3000:]
-    for way in ("plain_ddp", "plain_fsdp"):
-        assert apart(tmp_path / "plain" / "model.safetensors", tmp_path / way / "model.safetensors") < LIMIT
+    for way in ways:
+        kind = way.partition("_")[0]
+        assert apart(tmp_path / kind / "model.safetensors", tmp_path / way / "model.safetensors") < LIMIT
 
 
 @pytest.mark.thorough

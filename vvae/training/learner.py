@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Adam, AdamW, Optimizer
 
 from vvae.autoencoder import VideoAutoencoder
@@ -87,8 +87,9 @@ class Learner:
         self.opponents: list[Optimizer] = [Adam(self.judges, rate, betas=(0.5, 0.9))] if self.judges else []
         for group in self._groups():
             group["full"] = group["lr"]
-        if self.recipe.average and not self.average:
-            self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        if self.recipe.average:
+            own = self.model.named_parameters()
+            self.average = {name: sharded_as(p, self.average.get(name, p.detach().clone())) for name, p in own}
 
     @property
     def moving(self) -> list[Optimizer]:
@@ -245,6 +246,13 @@ def optimizers(model: nn.Module, rule: OptimizerSpec) -> list[Optimizer]:
 
 def is_sharded(x: Tensor) -> bool:
     return isinstance(x, DTensor)
+
+
+def sharded_as(parameter: Tensor, x: Tensor) -> Tensor:
+    """A whole tensor, in shards where the parameter is."""
+    if isinstance(parameter, DTensor) and not isinstance(x, DTensor):
+        return distribute_tensor(x, parameter.device_mesh, parameter.placements)
+    return x
 
 
 def whole(x: Tensor) -> Tensor:

@@ -222,7 +222,7 @@ class Run:
         if self.world.size == 1 or self.recipe.parallel == "ddp":
             return learner.model
         weights = {name: whole(tensor) for name, tensor in learner.model.state_dict().items()}
-        model = learner.model.spec.build()
+        model = learner.model.spec.build().to(self.world.device, learner.dtype)
         model.load_state_dict(weights)
         learner.average = {name: whole(tensor) for name, tensor in learner.average.items()}
         return model
