@@ -6,7 +6,10 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.training.runs import L1
+from tests.training.runs import L1, ROOT
 from tests.training.written import clip
 from tests.video.test_workers import threads
 from vvae.errors import VideoError
@@ -270,7 +273,33 @@ def test_no_step_starts_no_process() -> None:
     assert list(loaded(batches, 3, 3, 4)) == []
 
 
+SCRIPT = """
+import multiprocessing, os, signal
+from tests.training.test_batches import Batches, Numbers, loaded, recipe
+if __name__ == "__main__":
+    batches = loaded(Batches(recipe({"steps": 50, "clips": 1, "sizes": [2]}), Numbers(4)), 0, 50, 1)
+    next(batches)
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 @pytest.mark.thorough
+def test_a_process_that_is_killed_leaves_none_behind(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    setting = {**os.environ, "PYTHONPATH": str(ROOT)}
+    killed = subprocess.run([sys.executable, tmp_path / "script.py"], env=setting, capture_output=True, text=True)
+    workers = [Path(f"/proc/{pid}") for pid in killed.stdout.split()]
+    assert killed.returncode == -signal.SIGKILL
+    assert len(workers) == 1
+    until = time.monotonic() + 60
+    while any(map(Path.exists, workers)) and time.monotonic() < until:
+        time.sleep(0.5)
+    assert not any(map(Path.exists, workers))
+
+
+@pytest.mark.thorough
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # fewer cores than workers
 def test_four_workers_neither_hang_nor_grow(files: list[Path]) -> None:
     """Over 2,000 clips of which some cannot be read; each worker's size in memory between the 500th and the last."""
     given = recipe({"steps": 1000, "clips": 2, "frames": [5, 8], "sizes": [16, 24]})

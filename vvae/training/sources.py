@@ -81,8 +81,10 @@ class ClipsSpec(Spec):
     The CSV is what `vvae data check` writes: a row for each stretch without a cut, with `path`, `start` and `end` in
     frames; pieces never reach beyond their row. Paths in both are relative to the file that they stand in. A single
     picture is a clip of one frame, and a folder of pictures alone is one clip: for photographs, list them in a text
-    file. The short side becomes `scale` times the piece's side (None: it stays, and only a shorter one is enlarged),
-    then a random square is cut out; `mirror`: half of the pieces are mirrored. `first` and `most`: a part of the list.
+    file. The frames before a piece in its file are decoded for it, too: split films of hours into shots beforehand.
+
+    The short side becomes `scale` times the piece's side (None: it stays, and only a shorter one is enlarged), then a
+    random square is cut out; `mirror`: half of the pieces are mirrored. `first` and `most`: a part of the list.
     """
 
     kind: Literal["clips"] = "clips"
