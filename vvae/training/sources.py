@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Protocol, TypeAlias
 
@@ -11,7 +12,6 @@ import numpy as np
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
-from torch.nn import functional as F
 
 from vvae.errors import SpecError, VideoError
 from vvae.spec import Spec
@@ -46,14 +46,19 @@ class ProceduralSpec(pool.PoolSpec):
         """They are always there."""
 
     def open(self, folder: Path, report: pool.Told = lambda done, of: None) -> Source:
-        return Rendered(pool.render(folder, self, report))
+        pool.render(folder, self, report)
+        return Rendered(folder / "clips.npy")
 
 
-@dataclass(frozen=True)
 class Rendered:
-    """Rendered clips; pieces are mirrored, turned and run backwards as well."""
+    """Rendered clips in a file, `n 3 t h w`, uint8; pieces are mirrored, turned and run backwards as well."""
 
-    clips: pool.Clips
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.clips: pool.Clips = np.load(file, mmap_mode="r")
+
+    def __reduce__(self) -> tuple[type[Rendered], tuple[Path]]:
+        return Rendered, (self.file,)  # another process maps the file, and is not sent all of it
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -74,9 +79,12 @@ class ClipsSpec(Spec):
     """Files: of a folder (those below it too), of a text file with a path in each line, or of a CSV.
 
     The CSV is what `vvae data check` writes: a row for each stretch without a cut, with `path`, `start` and `end` in
-    frames; pieces never reach beyond their row. A folder of pictures alone is one clip. The short side becomes `scale`
-    times the piece's side (if None it stays), then a random square is cut out; `mirror`: half of the pieces are
-    mirrored. `first` and `most`: a part of the list.
+    frames; pieces never reach beyond their row. Paths in both are relative to the file that they stand in. A single
+    picture is a clip of one frame, and a folder of pictures alone is one clip: for photographs, list them in a text
+    file. The frames before a piece in its file are decoded for it, too: split films of hours into shots beforehand.
+
+    The short side becomes `scale` times the piece's side (None: it stays, and only a shorter one is enlarged), then a
+    random square is cut out; `mirror`: half of the pieces are mirrored. `first` and `most`: a part of the list.
     """
 
     kind: Literal["clips"] = "clips"
@@ -95,12 +103,14 @@ class ClipsSpec(Spec):
 
     def _rows(self) -> tuple[Row, ...]:
         try:
-            found = tuple(_listed(Path(self.path)))[self.first :][: self.most]
+            listed = tuple(_listed(Path(self.path)))
         except VideoError as error:
             raise SpecError(str(error), ("path",)) from None
-        if not found:
-            raise SpecError(f"{self.path} holds no clip from number {self.first} on; give a smaller one", ("first",))
-        return found
+        if not listed:
+            raise SpecError(f"{self.path} names no clip; write one in each line", ("path",))
+        if self.first >= len(listed):
+            raise SpecError(f"{self.path} holds {len(listed)} clips, none after the first {self.first}", ("first",))
+        return listed[self.first :][: self.most]
 
 
 @dataclass(frozen=True)
@@ -116,10 +126,17 @@ def _listed(path: Path) -> Iterator[Row]:
     if path.suffix.lower() == ".csv":
         yield from (Row(each.path, each.start, each.end) for each in read_stretches(path))
     elif path.suffix.lower() == ".txt" and path.is_file():
-        names = (line.strip() for line in path.read_text().splitlines())
-        yield from (Row(path.parent / name) for name in names if name)
+        yield from (Row(path.parent / name) for name in _lines(path))
     else:
         yield from (Row(clip) for clip in clips_in(path).clips)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise VideoError(f"{path}: is no text that can be read ({error}); write a path in each line") from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 @dataclass(frozen=True)
@@ -127,8 +144,8 @@ class Files:
     """Clips in files, read as they are asked for."""
 
     rows: Sequence[Row]
-    scale: float | None
-    mirror: bool
+    scale: float | None = 1.0
+    mirror: bool = True
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -139,35 +156,38 @@ class Files:
 
     def piece(self, index: int, frames: int, size: int, rng: np.random.Generator) -> Tensor:
         row = self.rows[index]
-        length = self._length(row)
+        length = (_length(row.path) if row.end is None else row.end) - row.start
         if length < frames:
-            raise VideoError(f"{self.name(index)} has {length} frames; {frames} are wanted")
+            raise VideoError(f"{self.name(index)}: is too short, it has {length} of the {frames} frames of a piece")
         start = row.start + int(rng.integers(length - frames + 1))
-        short = None if self.scale is None else round(size * self.scale)
-        chunks = list(read_clip(row.path, frames=frames, start=start, size=short, chunk=frames))
-        video = torch.cat(chunks, 2)[0]
+        down, right, mirrored = rng.random(3)
+        # frame by frame: a piece is small, the frames that it is cut from may be large
+        read = read_clip(row.path, frames=frames, start=start, size=self._short(row.path, size), chunk=1)
+        video = torch.cat([_cut(frame[0], size, down, right) for frame in read], 1)
         if video.shape[1] < frames:
-            raise VideoError(f"{self.name(index)} ends after {video.shape[1]} of the {frames} frames from {start} on")
-        return self._cut(video, size, rng)
+            end = start + video.shape[1]
+            raise VideoError(f"{self.name(index)}: ends at frame {end}; make the table again with vvae data check")
+        return video.flip(3) if self.mirror and mirrored < 0.5 else video
 
-    def _length(self, row: Row) -> int:
-        """Frames in a row; of a file that does not say how many it has, all are counted."""
-        if row.end is not None:
-            return row.end - row.start
-        known = probe(row.path).frames
-        if known is None:
-            known = sum(chunk.shape[2] for chunk in read_clip(row.path, size=16))
-        return known - row.start
+    def _short(self, path: Path, size: int) -> int | None:
+        """The short side in pixels after the resize, None where it stays."""
+        if self.scale is not None:
+            return round(size * self.scale)
+        info = probe(path)
+        return size if min(info.height, info.width) < size else None
 
-    def _cut(self, video: Tensor, size: int, rng: np.random.Generator) -> Tensor:
-        height, width = video.shape[2:]
-        if min(height, width) < size:
-            video = F.interpolate(video, scale_factor=size / min(height, width), mode="bicubic", antialias=True)
-            video = video.clamp(-1, 1)
-            height, width = video.shape[2:]
-        top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
-        piece = video[:, :, top : top + size, left : left + size]
-        return (piece.flip(3) if self.mirror and rng.random() < 0.5 else piece).contiguous()
+
+@lru_cache(maxsize=2**20)
+def _length(path: Path) -> int:
+    """Frames of a file; where it does not say how many it has, all are decoded and counted."""
+    known = probe(path).frames
+    return sum(chunk.shape[2] for chunk in read_clip(path, size=16)) if known is None else known
+
+
+def _cut(video: Tensor, size: int, down: float, right: float) -> Tensor:
+    """The square of that size, `down` and `right` in [0, 1) of what is left free, of `3 t h w`; no view of it."""
+    top, left = (int(share * (have - size + 1)) for share, have in zip((down, right), video.shape[2:], strict=True))
+    return video[:, :, top : top + size, left : left + size].clone()
 
 
 AnySource: TypeAlias = Annotated[ProceduralSpec | ClipsSpec, Field(discriminator="kind")]
