@@ -93,3 +93,16 @@ def test_the_order_of_an_epoch_is_not_what_places_are_drawn_from() -> None:
     shuffled = {tuple(order.item(3, epoch * 30 + place, 30) for place in range(30)) for epoch in range(8)}
     others = {tuple(order.random(3, use, 0).permutation(30)) for use in range(8) if use != order.EPOCH}
     assert not shuffled & others
+
+
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
+def test_parts_of_a_batch_are_the_same_clips_for_any_number_of_processes(
+    each: int, world: int, parts: int, step: int
+) -> None:
+    recipe = with_stages([(4, each * world * parts)])
+    stage = recipe.stages[0]
+    recipe = recipe.replace(stages=[stage.replace(batch=stage.batch.replace(accumulate=parts))])
+    alone = np.array(Batches(recipe, ()).numbers(step)).reshape(parts, -1)  # type: ignore[arg-type]
+    shares = [Batches(recipe, (), rank, world).numbers(step) for rank in range(world)]  # type: ignore[arg-type]
+    together = np.concatenate([np.array(share).reshape(parts, -1) for share in shares], 1)
+    assert np.array_equal(alone, together)

@@ -43,12 +43,18 @@ class Batches(Dataset[Batch]):
         found = [self._piece(number, frames, size, skipped) for number in own]
         return Batch(torch.stack([piece for piece, _ in found]), [name for _, name in found], own, skipped)
 
-    def numbers(self, step: int) -> range:
-        """The numbers, in the run, of the clips that this process sees at a step."""
+    def numbers(self, step: int) -> list[int]:
+        """The numbers, in the run, of the clips that this process sees at a step.
+
+        Where a batch passes in parts, each part is the same clips for any number of processes, since batch norms and
+        adaptive weights see a part at a time.
+        """
         stage, within = self.recipe.stage_at(step)
         before = sum(stage.steps * stage.batch.clips for stage in self.recipe.stages[:stage])
-        clips = self.recipe.stages[stage].batch.clips
-        return order.numbers(before + within * clips, clips, self.rank, self.world)
+        rule = self.recipe.stages[stage].batch
+        first, each = before + within * rule.clips, rule.clips // rule.accumulate
+        starts = range(first, first + rule.clips, each)
+        return [number for start in starts for number in order.numbers(start, each, self.rank, self.world)]
 
     def shape(self, step: int) -> tuple[int, int]:
         """Frames and side of the clips of a step, the same in every process."""
