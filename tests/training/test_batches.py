@@ -217,7 +217,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 # ---- workers
 
 
-def test_workers_give_the_same_batches_and_the_same_error(files: list[Path]) -> None:
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.thorough)])  # each takes seconds to start
+def test_workers_give_the_same_batches_and_the_same_error(files: list[Path], workers: int) -> None:
     """From the middle of an epoch on, with clips that cannot be read, and at the end a step that no clip is for."""
     given = recipe(
         {"steps": 5, "clips": 2, "frames": [5], "sizes": [16]},
@@ -226,14 +227,14 @@ def test_workers_give_the_same_batches_and_the_same_error(files: list[Path]) -> 
     )
     rows = [Row(path) for path in files]
     alone = loaded(Batches(given, Files(rows)), 2, given.steps, 0)
-    watched = loaded(Batches(given, Watched(rows)), 2, given.steps, 2)
+    watched = loaded(Batches(given, Watched(rows)), 2, given.steps, workers)
     told, skipped = [], []
     for _, one, other in zip(range(2, 11), alone, watched, strict=False):
         assert torch.equal(one.video, other.video)
         assert (one.numbers, one.skipped) == (other.numbers, other.skipped)
         told += [Watched.told(name) for name in other.names]
         skipped += one.skipped
-    assert len({pid for _, _, pid in told} - {os.getpid()}) == 2
+    assert len({pid for _, _, pid in told} - {os.getpid()}) == workers
     assert {started for started, _, _ in told} == {0}
     for why in ("text.mp4: is not a video", "short.mp4: is too short", "cut.mp4: "):
         assert any(why in line for line in skipped)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, TypeAlias
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -46,19 +46,14 @@ class ProceduralSpec(pool.PoolSpec):
         """They are always there."""
 
     def open(self, folder: Path, report: pool.Told = lambda done, of: None) -> Source:
-        pool.render(folder, self, report)
-        return Rendered(folder / "clips.npy")
+        return Rendered(pool.render(folder, self, report))
 
 
+@dataclass(frozen=True)
 class Rendered:
-    """Rendered clips in a file, `n 3 t h w`, uint8; pieces are mirrored, turned and run backwards as well."""
+    """Rendered clips; pieces are mirrored, turned and run backwards as well."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.clips: pool.Clips = np.load(file, mmap_mode="r")
-
-    def __reduce__(self) -> tuple[type[Rendered], tuple[Path]]:
-        return Rendered, (self.file,)  # another process maps the file, and is not sent all of it
+    clips: pool.Clips
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -73,6 +68,14 @@ class Rendered:
                 f"{self.name(index)} has {have} frames of {height}x{width}; take at most as many of at most that size"
             )
         return pool.to_float(np.ascontiguousarray(pool.piece(self.clips[index], rng, frames, size)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process maps the file where there is one, and is not sent all of it."""
+        return (_mapped, (self.clips.filename,)) if isinstance(self.clips, np.memmap) else (Rendered, (self.clips,))
+
+
+def _mapped(file: Path) -> Rendered:
+    return Rendered(np.load(file, mmap_mode="r"))
 
 
 class ClipsSpec(Spec):
