@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vvae import checkpoint
 from vvae.autoencoder import VideoAutoencoder
-from vvae.errors import CheckpointError, VvaeError
+from vvae.errors import CheckpointError, VideoError, VvaeError
 from vvae.scaling import Affine
 from vvae.training import journal, order, parallel, snapshots
 from vvae.training.batches import Batches, loaded
@@ -113,11 +113,20 @@ class Run:
         return sources[0], held
 
     def _pieces(self, source: Source, most: int, stage: int) -> Iterator[Tensor]:
-        """The first clips of a source, `3 t h w`, as large as the stage's largest; those that cannot be used fail."""
+        """The first clips of a source that can be used, `3 t h w`, as large as the stage's largest."""
         batch = self.recipe.stages[stage].batch
-        for index in range(min(len(source), most)):
-            rng = order.random(self.recipe.seed, order.LOOK, index)
-            yield source.piece(index, max(batch.frames), max(batch.sizes), rng)
+        frames, size, wrong = max(batch.frames), max(batch.sizes), ""
+        for index in range(len(source)):
+            if not most:
+                return
+            try:
+                yield source.piece(index, frames, size, order.random(self.recipe.seed, order.LOOK, index))
+            except VideoError as error:
+                wrong = str(error)
+            else:
+                most, wrong = most - 1, ""
+        if wrong:
+            raise VideoError(f"{wrong}; it was the last clip that could have been taken, see `vvae data check` of all")
 
     def _first_model(self) -> VideoAutoencoder:
         # every process makes the same one, of the same clips
@@ -240,15 +249,15 @@ class Run:
     # ---- what is told
 
     def note(self, told: Told, stage: int, seconds: float) -> None:
+        for line in told.skipped:  # by each process, of its own clips
+            self.report(f"skipped: {line}")
+            with (self.out / "skipped.txt").open("a") as stream:
+                stream.write(f"{line}\n")
         if self.log is None:
             return
         row = {"step": self.step, "stage": self.recipe.stages[stage].name, "loss": told.loss, "values": told.values}
         rate = self.learner.optimizers[0].param_groups[0]["lr"] if self.learner.optimizers else None
         self.log.write(**row, gradient=told.gradient, rate=rate, applied=told.applied, seconds=round(seconds, 4))
-        for line in told.skipped:
-            self.report(f"skipped: {line}")
-            with (self.out / "skipped.txt").open("a") as stream:
-                stream.write(f"{line}\n")
 
     def _tell(self, begun: float, first: int) -> None:
         if self.log is None:
