@@ -37,7 +37,7 @@ def test_what_a_backward_pass_keeps_is_counted() -> None:
 
 
 def test_a_step_takes_what_was_said(tmp_path: Path) -> None:
-    """Of a step that is computed: its FLOPs exactly, its memory beside the weights within 2 %."""
+    """Of a step that is computed: its FLOPs exactly, its memory beside the weights within 5 %."""
     given = recipe(stage=STAGE, average=0.0)
     found = stage(given, tmp_path)
     averaged = stage(given.replace(average=0.9), tmp_path)
@@ -52,7 +52,7 @@ def test_a_step_takes_what_was_said(tmp_path: Path) -> None:
     judges = learner.objective.state_dict().values()
     weights = [*model.state_dict().values(), *judges]
     beside = counter.peak + sum(t.numel() * t.element_size() for t in weights)
-    assert abs(found.memory - beside) < 0.02 * beside
+    assert abs(found.memory - beside) < 0.05 * beside
     assert averaged.memory - found.memory == 8 * found.learning
     assert found.learning == sum(p.numel() for p in model.parameters())
     assert found.discriminator == sum(p.numel() for p in learner.judges) > 0

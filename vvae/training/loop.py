@@ -77,6 +77,7 @@ def check(recipe: Recipe, processes: int = 1) -> None:
         model = spec.build()
     for stage in recipe.stages:
         goal = recipe.goal(stage)
+        goal.check()
         goal.check_model(model)
         for frames in stage.batch.frames + ((1,) if stage.batch.images else ()):
             for size in stage.batch.sizes:
