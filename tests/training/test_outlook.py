@@ -68,6 +68,11 @@ def test_parts_and_processes_share_the_work(tmp_path: Path) -> None:
     assert abs(2 * in_two.flops - at_once.flops) < 0.01 * at_once.flops
 
 
+def test_of_bfloat16_an_upper_bound_is_told(tmp_path: Path) -> None:
+    plain, half = (stage(recipe(precision=name), tmp_path) for name in ("float32", "bfloat16"))
+    assert plain == half
+
+
 def test_what_is_frozen_does_not_learn(tmp_path: Path) -> None:
     given = recipe(stage={"freeze": ["encoder"]})
     model = given.model.spec().build()

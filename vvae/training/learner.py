@@ -167,7 +167,7 @@ class Learner:
         return drawn, torch.cat(outside).to(video)
 
     def _arithmetic(self) -> Any:
-        if self.recipe.precision != "bfloat16":
+        if self.recipe.precision != "bfloat16" or self.world.device.type == "meta":  # which has no autocast
             return nullcontext()
         return torch.autocast(self.world.device.type, torch.bfloat16)
 
