@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -25,6 +26,8 @@ from vvae.colours import BAND, BLUE, GREY, INK, PAPER, RED
 from vvae.evaluation.baseline import linear_subject
 from vvae.evaluation.plots import plot_per_frame
 from vvae.reach import Reach
+from vvae.training import Recipe, journal, train
+from vvae.training.sources import ProceduralSpec
 from vvae.verify import matrices
 from vvae.video import ClipWriter
 from vvae.video.demo import FPS, HEIGHT, WIDTH, demo_frames
@@ -190,6 +193,34 @@ def evaluated(path: Path) -> None:
         plot_per_frame(path, evaluation.evaluate([floor, evaluation.of_model(model)], [clip], protocol))
 
 
+def first_batch(path: Path) -> None:
+    """Two clips as training sees them."""
+    clips = ProceduralSpec(clips=40, frames=9, size=64).look()
+    rng = np.random.default_rng(0)
+    journal.draw_rows([clips.piece(index, 9, 64, rng) for index in (4, 7)], path)
+
+
+def curves(path: Path) -> None:
+    """A short run of a tiny model from random weights."""
+    fields = {"encoder_width": 8, "encoder_blocks": 1, "decoder_width": 8, "decoder_blocks": 1}
+    recipe = Recipe(
+        model={"name": "vvae_small", "fields": fields},
+        data={"kind": "procedural", "clips": 8, "frames": 5, "size": 32},
+        stages=[
+            {
+                "steps": 80,
+                "batch": {"clips": 4, "frames": [5], "sizes": [16]},
+                "objective": {"terms": {"l1": {"kind": "l1"}, "kl": {"kind": "kl", "weight": 1e-6}}},
+                "optimizer": {"rate": 3e-3},
+                "schedule": {"warmup": 5, "then": "cosine"},
+            }
+        ],
+    )
+    with TemporaryDirectory() as folder, matplotlib.rc_context({"font.size": 10}):
+        train(recipe, folder, report=lambda line: None)
+        shutil.copy(Path(folder) / "curves.png", path)
+
+
 @cache
 def _made_on_page() -> dict[str, Any]:
     """The names that the first Python blocks of build.md define: its specs, up to the last of those that are drawn."""
@@ -208,6 +239,8 @@ def step(name: str, frames: int, path: Path) -> None:
 FIGURES: dict[str, Callable[[Path], None]] = {
     "verify.png": verified,
     "evaluate.png": evaluated,
+    "first_batch.png": first_batch,
+    "curves.png": curves,
     "dependency.png": dependency,
     "causal.png": causal,
     "groups.png": groups,

@@ -108,8 +108,9 @@ def _kept_layout(x: Tensor, weight: Tensor) -> torch.memory_format:
 def _on_cpu(x: Tensor, weight: Tensor, bias: Tensor | None, *options: Any) -> _Convolution:
     """torch chooses the kernel of a convolution by its arguments; here it is asked without values."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
+    given = [None if t is None else t.detach() for t in (x, weight, bias)]
     with mode:
-        clip, taps, offset = (None if t is None else FakeTensor(mode, t.to("meta"), _CPU) for t in (x, weight, bias))
+        clip, taps, offset = (None if t is None else FakeTensor(mode, t.to("meta"), _CPU) for t in given)
         assert clip is not None
         assert taps is not None
         kernel = torch._C._select_conv_backend(clip, taps, offset, *options)
@@ -176,3 +177,11 @@ def live_bytes(run: Callable[[], object], device: str = "cpu") -> LiveBytes:
 def peak_bytes(run: Callable[[], object]) -> int:
     """Peak live bytes of what `run` does, parameters aside."""
     return live_bytes(run).peak
+
+
+def training_bytes(run: Callable[[], object]) -> int:
+    """Peak live bytes of forward and backward passes on the meta device: gradients, and what is kept for them too."""
+    counter = LiveBytes()
+    with counter, _FusedAttention():
+        run()
+    return counter.peak

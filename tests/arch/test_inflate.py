@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from vvae.arch.inflate import INFLATIONS, TAE, one_half
 from vvae.arch.iv_vae import iv_vae
 from vvae.arch.od_vae import VARIANTS as OD_VARIANTS
 from vvae.arch.od_vae import od_vae
+from vvae.arch.open_sora import open_sora
 from vvae.arch.tae import VARIANTS as TAE_VARIANTS
 from vvae.arch.tae import tae
 from vvae.autoencoder import VideoAutoencoder
@@ -137,7 +139,7 @@ def test_one_latent_of_tae_gives_the_image_in_all_eight_frames() -> None:
 
 def test_every_release_of_the_table_is_there() -> None:
     assert {f"od_vae_{variant}" for variant in OD_VARIANTS} <= STARTS.keys()
-    assert {start.arch for start in STARTS.values()} == INFLATIONS.keys()
+    assert {start.arch for start in STARTS.values()} | {"open_sora"} == INFLATIONS.keys()
 
 
 @pytest.mark.parametrize("variant", list(iv_vae.variants))
@@ -150,6 +152,17 @@ def test_half_of_a_release_has_half_the_latent_channels(variant: str) -> None:
 
 
 # --------------------------------------------------------------------------- what cannot be
+
+
+def test_an_image_vae_is_the_part_of_open_sora_that_sees_frames() -> None:
+    sizes: dict[str, Any] = {"widths": (4, 4), "blocks": 1, "groups": 2}
+    image = image_vae(**sizes, latent_channels=4).build()
+    video = open_sora(width=4, blocks=1, groups=2, spatial=sizes).build()
+    own = {name: tensor.clone() for name, tensor in video.state_dict().items()}
+    video.load_state_dict(inflate(INFLATIONS["open_sora"], image.state_dict(), video.state_dict()))
+    for name, tensor in video.state_dict().items():
+        given = image.state_dict()[name.replace(".spatial.image", "")] if ".spatial." in name else own[name]
+        assert torch.equal(tensor, given), name
 
 
 def test_image_vae_of_other_widths_is_refused() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -131,14 +130,6 @@ def test_demo_clip_writes_the_clip(workplace: Path, run: Run, monkeypatch: pytes
     monkeypatch.setattr("vvae.video.demo.FRAMES", 3)  # all of them: tests/video/test_demo.py
     assert run("demo-clip", "demo.mp4") == 0
     assert (workplace / "demo.mp4").stat().st_size > 10_000
-
-
-def test_train_hands_the_recipe_over(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[object] = []
-    training = SimpleNamespace(train=lambda *places, **limits: seen.append((places, limits)))
-    monkeypatch.setitem(sys.modules, "vvae.training", training)
-    assert run("train", "small.toml", "--minutes", "1.5", "--threads", "2") == 0
-    assert seen == [((Path("small.toml"), Path("runs/small")), {"minutes": 1.5, "threads": 2})]
 
 
 HOME = Path(__file__).parents[2]

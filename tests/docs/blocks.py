@@ -3,6 +3,7 @@
 python        run in one namespace per page; with `>>>` a doctest, where `SomeError: ...` needs no traceback above it
 sh            `vvae` commands run; targets of `make`, files of `python` and extras of `pip install` must exist
 toml, json    must parse
+yaml          the same; where its first line is a name, as `# mine.yaml`, it is written to that file
 no language   a command, a doctest, a tree of files that exist, or what the block before it prints
 
 In what is printed `...` stands for anything, and numbers with a point may be 0.5 % off. A comment before a block
@@ -25,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from markdown_it import MarkdownIt
 
 from tests.docs import shell
@@ -54,7 +56,7 @@ class Block:
 
     @property
     def kind(self) -> str:
-        """python, doctest, sh, tree, output, toml or json."""
+        """python, doctest, sh, tree, output, toml, json or yaml."""
         first = self.text.partition("\n")[0]
         match self.language:
             case "python" | "" if ">>> " in self.text:
@@ -65,7 +67,7 @@ class Block:
                 return "tree"
             case "":
                 return "output"
-            case "python" | "sh" | "toml" | "json":
+            case "python" | "sh" | "toml" | "json" | "yaml":
                 return self.language
         raise self.error(f"no test knows blocks of {self.language!r}")
 
@@ -173,6 +175,14 @@ class Run:
             json.loads(block.text)
         except json.JSONDecodeError as error:
             raise block.error(f"no JSON: {error}") from None
+
+    def _yaml(self, block: Block) -> None:
+        try:
+            yaml.safe_load(block.text)
+        except yaml.YAMLError as error:
+            raise block.error(f"no YAML: {error}") from None
+        if named := re.match(r"# (\w+\.yaml)\n", block.text):
+            (self.folder / named[1]).write_text(block.text)
 
 
 def same(told: str, found: str) -> bool:

@@ -23,6 +23,7 @@ RIGHT = {
     "tree": "```\nvvae/\n  spec.py  reach.py\n  layers/\n    norm.py pad.py    ideas\ntests/    laws\n```",
     "toml": "```toml\na = 1\n```",
     "json": "```json\n{}\n```",
+    "yaml": "```yaml\n# a.yaml\na: 1\n```\n```python\nimport os\nprint(os.path.getsize('a.yaml'))\n```\n```\n14\n```",
     "left out": "<!-- not run: needs a GPU -->\n```python\n1 / 0\n```",
     "numbers": "```python\nprint('PSNR', 29.43, 'at 8')\n```\n```\nPSNR 29.40 at 8\n```",
 }
@@ -47,7 +48,8 @@ WRONG = {
     "constraints": ("```sh\npip install -c none.txt -e .\n```", "none.txt"),
     "a script": ("```sh\npython examples/none.py\n```", "none.py"),
     "a file of a tree": ("```\nvvae/\n  spec.py none.py\n```", "none.py"),
-    "a language": ("```yaml\na: 1\n```", "yaml"),
+    "a language": ("```lua\na = 1\n```", "lua"),
+    "yaml": ("```yaml\na: [\n```", "no YAML"),
     "an indented block": ("text\n\n    x = 1\n", "fence"),
     "toml": ("```toml\na = \n```", "no TOML"),
     "json": ("```json\n{\n```", "no JSON"),

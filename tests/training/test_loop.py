@@ -161,9 +161,13 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
         run(recipe(stage=SMALL, seed=1), tmp_path)
 
 
-def test_clips_that_no_processes_share_equally_are_refused(tmp_path: Path) -> None:
+def test_clips_that_no_processes_share_equally_are_refused() -> None:
     with pytest.raises(VvaeError, match="2 clips a step are no equal shares of 3 processes"):
-        Run(recipe(), tmp_path, World(size=3), print)
+        loop.check(recipe(), 3)
+    parts = recipe(stage={"batch": {"clips": 6, "frames": [5], "sizes": [24], "accumulate": 2}})
+    loop.check(parts, 3)
+    with pytest.raises(VvaeError, match="6 clips a step are no equal shares of 2 processes in 2 parts"):
+        loop.check(parts, 2)
 
 
 # --------------------------------------------------------------------------- what is not finite
@@ -257,11 +261,8 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
 # --------------------------------------------------------------------------- recipes
 
 
-def test_shipped_recipes_can_be_read_and_checked() -> None:
-    for name in recipe_file.shipped():
-        given = recipe_file.read(name)
-        given.model.spec()
-        assert given.steps > 0
+def test_the_recipe_of_the_default_model_has_no_faults() -> None:
+    loop.check(recipe_file.read("vvae_small"))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ What comes out of it is the image VAE's in these cases alone:
 | TAE as released               | no                | no           | no                 | no            |
 | IV-VAE                        | yes               | no           | yes                | no            |
 
-No image VAE starts the temporal part of Open-Sora, or Reducio.
+Of Open-Sora an image VAE is one part, and nothing starts the temporal one. None starts Reducio.
 """
 
 from __future__ import annotations
@@ -82,7 +82,16 @@ kernel at the tap in the middle. What changes the frame rate starts as in any ne
 Source: the report of IV-VAE; its code has none of it.
 """
 
-INFLATIONS: Mapping[str, tuple[Inflation, ...]] = MappingProxyType({"iv_vae": IV_VAE, "od_vae": OD_VAE, "tae": TAE})
+OPEN_SORA: tuple[Inflation, ...] = (
+    Inflation("encoder.spatial.image.*", "encoder.*", "copy"),
+    Inflation("decoder.spatial.image.*", "decoder.*", "copy"),
+    *_made("fresh", "*"),
+)
+"""The part that sees single frames is the image VAE; the temporal part starts as in any new model."""
+
+INFLATIONS: Mapping[str, tuple[Inflation, ...]] = MappingProxyType(
+    {"iv_vae": IV_VAE, "od_vae": OD_VAE, "open_sora": OPEN_SORA, "tae": TAE}
+)
 """By architecture."""
 
 

@@ -76,11 +76,16 @@ def _thinned(steps: Any, values: Any, most: int = 400) -> tuple[Any, Any]:
 
 def draw_clips(source: Tensor, result: Tensor, file: Path, gain: float = 4.0) -> None:
     """Frames of one clip `3 t h w` in [-1, 1], the result below them, below it the error times `gain` around grey."""
+    draw_rows([source, result.clamp(-1, 1), ((result - source) * gain / 2).clamp(-1, 1)], file)
+
+
+def draw_rows(clips: Sequence[Tensor], file: Path) -> None:
+    """A row for each clip `3 t h w` in [-1, 1], all of one size: six of its frames at most."""
     from PIL import Image
 
-    picked = np.linspace(0, source.shape[1] - 1, min(6, source.shape[1])).round().astype(int)
-    rows = [source, result.clamp(-1, 1), ((result - source) * gain / 2).clamp(-1, 1)]
-    pixels = [np.concatenate([_bytes(row[:, t]) for t in picked], 1) for row in rows]
+    frames = clips[0].shape[1]
+    picked = np.linspace(0, frames - 1, min(6, frames)).round().astype(int)
+    pixels = [np.concatenate([_bytes(clip[:, t]) for t in picked], 1) for clip in clips]
     Image.fromarray(np.concatenate(pixels, 0)).save(file)
 
 

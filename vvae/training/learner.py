@@ -16,7 +16,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from vvae.autoencoder import VideoAutoencoder
 from vvae.framing import Fit
 from vvae.gaussian import DiagonalGaussian
-from vvae.losses import Objective
+from vvae.losses import Objective, Report
 from vvae.training import order, parallel
 from vvae.training.batches import Batch
 from vvae.training.guard import first_non_finite
@@ -127,9 +127,17 @@ class Learner:
     def _pass(self, batch: Batch, within: int, values: dict[str, float]) -> float:
         """Gradients of one part of a batch, added to those there are."""
         share = 1 / self.stage.batch.accumulate
-        video = batch.video.to(self.world.device, self.dtype)
+        sides = self.sides(batch.video.to(self.world.device, self.dtype), batch.numbers, within)
+        for side in sides:
+            for name, value in {**side.notes, **side.terms}.items():
+                values[name] = values.get(name, 0.0) + share * self.world.mean(value.double()).item()
+        return share * sum(side.loss.item() for side in sides)
+
+    def sides(self, video: Tensor, numbers: Sequence[int], within: int) -> tuple[Report, Report]:
+        """Forward and backward of the model's side and of the discriminator's, for a part of a batch."""
+        share = 1 / self.stage.batch.accumulate
         with self._arithmetic(), self.objective.watching(self.model) as seen:
-            posterior, latents, result = self._forward(video, batch.numbers)
+            posterior, latents, result = self._forward(video, numbers)
         seen = {name: value.to(self.dtype) for name, value in seen.items()}
         told = self.objective.generator(
             self.last, video, result.to(self.dtype), posterior, step=within, latents=latents, seen=seen
@@ -138,10 +146,7 @@ class Learner:
         opposed = self.objective.discriminator_side(video, result.detach().to(self.dtype), step=within)
         if opposed.loss.requires_grad:
             (share * opposed.loss).backward()
-        for side in (told, opposed):
-            for name, value in {**side.notes, **side.terms}.items():
-                values[name] = values.get(name, 0.0) + share * self.world.mean(value.double()).item()
-        return share * (told.loss.item() + opposed.loss.item())
+        return told, opposed
 
     def _forward(self, video: Tensor, numbers: Sequence[int]) -> tuple[DiagonalGaussian, Tensor, Tensor]:
         drawn, noise = self._noise(video, numbers)
@@ -163,7 +168,7 @@ class Learner:
         return drawn, torch.cat(outside).to(video)
 
     def _arithmetic(self) -> Any:
-        if self.recipe.precision != "bfloat16":
+        if self.recipe.precision != "bfloat16" or self.world.device.type == "meta":  # which has no autocast
             return nullcontext()
         return torch.autocast(self.world.device.type, torch.bfloat16)
 

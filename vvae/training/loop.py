@@ -54,14 +54,20 @@ def train(
         VvaeError: no finite loss for several steps; it names the first layer of which something is not finite.
     """
     recipe = recipe if isinstance(recipe, Recipe) else read(recipe)
-    check(recipe)
+    check(recipe, parallel.processes())
     with parallel.joined() as world:
         run = Run(recipe, Path(out), world, report if world.first else lambda line: None)
         return run.go(minutes)
 
 
-def check(recipe: Recipe) -> None:
+def check(recipe: Recipe, processes: int = 1) -> None:
     """Every error that a recipe alone can have, before anything is rendered or built."""
+    for stage in recipe.stages:
+        if stage.batch.clips % (processes * stage.batch.accumulate):
+            parts = f" in {stage.batch.accumulate} parts" if stage.batch.accumulate > 1 else ""
+            raise VvaeError(
+                f"{stage.batch.clips} clips a step are no equal shares of {processes} processes{parts}; take a multiple"
+            )
     recipe.model.check()
     recipe.data.check()
     if recipe.held_out is not None:
@@ -71,6 +77,7 @@ def check(recipe: Recipe) -> None:
         model = spec.build()
     for stage in recipe.stages:
         goal = recipe.goal(stage)
+        goal.check()
         goal.check_model(model)
         for frames in stage.batch.frames + ((1,) if stage.batch.images else ()):
             for size in stage.batch.sizes:
@@ -83,9 +90,6 @@ class Run:
 
     def __init__(self, recipe: Recipe, out: Path, world: World, report: Report) -> None:
         self.recipe, self.out, self.world, self.report = recipe, out, world, report
-        for each in [stage.batch.clips for stage in recipe.stages]:
-            if each % (world.size * max(stage.batch.accumulate for stage in recipe.stages)):
-                raise VvaeError(f"{each} clips a step are no equal shares of {world.size} processes; take a multiple")
         if world.first:
             out.mkdir(parents=True, exist_ok=True)
         world.wait()

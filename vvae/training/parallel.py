@@ -69,6 +69,11 @@ class _Sum(torch.autograd.Function):
         return summed
 
 
+def processes() -> int:
+    """How many processes `joined` gives."""
+    return dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", 1))
+
+
 @contextmanager
 def joined() -> Iterator[World]:
     """The world that `torchrun` made, or the one that this process is in already, or this process alone."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -40,6 +41,19 @@ class PoolSpec(Spec):
         make = material.validation_clip if self.held_out else material.clip
         video = make(self.first_seed + index, self.frames, (self.size, self.size))
         return np.round((video + 1) * 127.5).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Unrendered:
+    """The clips of a pool by number, each rendered when it is asked for."""
+
+    spec: PoolSpec
+
+    def __len__(self) -> int:
+        return self.spec.clips
+
+    def __getitem__(self, index: int) -> Clips:
+        return self.spec.clip(index)
 
 
 def render(folder: Path, spec: PoolSpec, report: Told = lambda done, of: None) -> Clips:

@@ -120,7 +120,7 @@ class Recipe(Spec):
         if twice := [name for name in names if names.count(name) > 1]:
             raise SpecError(f"two stages are named {twice[0]!r}; give each a name of its own")
         for stage in self.stages:
-            self.goal(stage).check()
+            self.goal(stage)
         return self
 
     def goal(self, stage: StageSpec) -> ObjectiveSpec:

@@ -48,12 +48,16 @@ class ProceduralSpec(pool.PoolSpec):
     def open(self, folder: Path, report: pool.Told = lambda done, of: None) -> Source:
         return Rendered(pool.render(folder, self, report))
 
+    def look(self) -> Source:
+        """The same clips without a folder, each rendered when it is asked for."""
+        return Rendered(pool.Unrendered(self))
+
 
 @dataclass(frozen=True)
 class Rendered:
     """Rendered clips; pieces are mirrored, turned and run backwards as well."""
 
-    clips: pool.Clips
+    clips: pool.Clips | pool.Unrendered
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -102,6 +106,10 @@ class ClipsSpec(Spec):
         self._rows()
 
     def open(self, folder: Path, report: pool.Told = lambda done, of: None) -> Source:
+        return self.look()
+
+    def look(self) -> Source:
+        """They need no folder."""
         return Files(self._rows(), self.scale, self.mirror)
 
     def _rows(self) -> tuple[Row, ...]:
