@@ -46,7 +46,7 @@ class Pair(nn.Module):
 
 @dataclass
 class Told:
-    """What a step says of itself; `applied`: whether it changed a weight."""
+    """What a step says of itself: `loss` is the model's side alone; `applied`: whether it changed a weight."""
 
     loss: float
     values: dict[str, float]
@@ -125,13 +125,13 @@ class Learner:
         return Told(loss, values, length, applied, batch.skipped, batch.names)
 
     def _pass(self, batch: Batch, within: int, values: dict[str, float]) -> float:
-        """Gradients of one part of a batch, added to those there are."""
+        """Gradients of one part of a batch, added to those there are; the model's own share of the loss."""
         share = 1 / self.stage.batch.accumulate
         sides = self.sides(batch.video.to(self.world.device, self.dtype), batch.numbers, within)
         for side in sides:
             for name, value in {**side.notes, **side.terms}.items():
                 values[name] = values.get(name, 0.0) + share * self.world.mean(value.double()).item()
-        return share * sum(side.loss.item() for side in sides)
+        return share * sides[0].loss.item()
 
     def sides(self, video: Tensor, numbers: Sequence[int], within: int) -> tuple[Report, Report]:
         """Forward and backward of the model's side and of the discriminator's, for a part of a batch."""
