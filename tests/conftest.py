@@ -20,7 +20,7 @@ EXCEPTED: tuple[str, ...] = ()
 
 _CALM = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much]}
 settings.register_profile("dev", max_examples=25, **_CALM)
-settings.register_profile("ci", max_examples=20, derandomize=True, **_CALM)
+settings.register_profile("ci", max_examples=15, derandomize=True, **_CALM)
 settings.register_profile("thorough", max_examples=1000, **_CALM)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 

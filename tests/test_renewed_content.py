@@ -147,7 +147,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"encoder": chain(**spec().encoder.children(), ahead=LookAheadConvSpec(channels=8))},
         "encoder: .*waits for later frames",
     ),
-    "clip_norm": ({"latent": ClipNorm()}, "latent: .*take affine"),
+    "clip_norm": ({"latent": ClipNorm()}, "latent: clip_norm is over all latents"),
     "no_frames": ({"content": {"stages": CONTENT.stages, "every": 0}}, "every"),
 }
 

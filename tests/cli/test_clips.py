@@ -65,7 +65,7 @@ def test_reconstruct_prints_its_figures_as_json(workplace: Path, run: Run, capsy
     assert figures == {"folder": "here", **json.loads((workplace / "here" / "figures.json").read_text())}
 
 
-@pytest.mark.parametrize("name", list(IN_PIECES))
+@pytest.mark.parametrize("name", ["reducio", pytest.param("open_sora", marks=pytest.mark.thorough)])
 def test_models_in_pieces_give_the_same_both_ways(workplace: Path, run: Run, name: str) -> None:
     torch.manual_seed(0)
     spec = IN_PIECES[name]()

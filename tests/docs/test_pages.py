@@ -54,7 +54,11 @@ def folder(clip: Path, tmp_path: Path) -> Iterator[Path]:
 
 # the compiler of torch imports a part of torch that is deprecated
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    # the first steps are those of the README too, on all frames of the demo clip
+    [pytest.param(page, marks=[pytest.mark.thorough] * (page.name == "start.md"), id=name_of(page)) for page in PAGES],
+)
 def test_every_block_of_a_page_does_what_the_page_says(page: Path, folder: Path) -> None:
     run_page(page, folder)
 
@@ -106,6 +110,7 @@ def test_options_on_the_page_are_those_of_the_commands() -> None:
     assert re.findall(r"^## (.+)$", page, re.M) == list(options.commands())
 
 
+@pytest.mark.thorough
 def test_every_picture_is_drawn_by_the_script_and_small(tmp_path: Path) -> None:
     figures.draw(tmp_path)
     drawn = {file.name for file in tmp_path.iterdir()}

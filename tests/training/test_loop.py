@@ -108,6 +108,7 @@ def test_a_stage_follows_the_one_before(tmp_path: Path) -> None:
     assert any(not torch.equal(free[n], between[n]) for n in between if n.startswith("encoder."))
 
 
+@pytest.mark.thorough
 def test_a_run_goes_on_in_its_second_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = {**SMALL, "name": "first", "objective": GAME, "optimizer": {"rate": 1e-3}}
     first["batch"] = {"clips": 1, "frames": [5], "sizes": [24]}
@@ -238,6 +239,7 @@ def test_a_run_killed_anywhere_has_a_whole_checkpoint_to_go_on_from(tmp_path: Pa
     assert on.step == held["step"] == snapshots.found(checkpoints)[-1]
 
 
+@pytest.mark.thorough
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = CHILD.replace("import sys\n", "import sys, resource\n").replace(
         "run(recipe(", "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); run(recipe("

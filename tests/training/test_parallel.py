@@ -11,8 +11,8 @@ import pytest
 from tests.training import two_processes
 from tests.training.runs import apart, in_two, run
 
-WAYS = ("game_ddp", "game_fsdp")
-"""With a discriminator, batch norm, the adaptive weight, LeCam, clipping and averages; without them: thorough."""
+WAYS = ("game_fsdp",)
+"""With a discriminator, batch norm, the adaptive weight, LeCam, clipping, averages, shards; others: thorough."""
 OWN = ("without_adaptive", "without_lecam", "without_batch_norm")
 LIMIT = 1e-10
 
@@ -55,7 +55,8 @@ def test_a_checkpoint_of_two_processes_goes_on_in_one(together: Path, alone: Pat
 def test_plain_objectives_and_several_stages_keep_the_law_too(tmp_path: Path) -> None:
     run(two_processes.plain(), tmp_path / "plain")
     run(two_processes.stages(), tmp_path / "stages")
-    ways = ("plain_ddp", "plain_fsdp", "stages_ddp", "stages_fsdp")
+    run(two_processes.game(), tmp_path / "game")
+    ways = ("plain_ddp", "plain_fsdp", "game_ddp", "stages_ddp", "stages_fsdp")
     done = in_two("two_processes.py", tmp_path, *ways)
     assert done.returncode == 0, done.stderr[-3000:]
     for way in ways:
