@@ -53,7 +53,6 @@ class Told:
     gradient: float
     applied: bool
     skipped: Sequence[str] = ()
-    names: Sequence[str] = ()
 
 
 @dataclass
@@ -77,10 +76,10 @@ class Learner:
         self.objective.freeze(self.model)
         adaptive = goal.adversarial.adaptive if goal.adversarial else None
         self.last = None if adaptive is None else self.model.get_parameter(adaptive.parameter)
-        whole = [] if self.last is None else [self.last]
-        self.pair = parallel.spread(Pair(self.model), self.recipe.parallel, self.world, whole)
+        unsharded = [] if self.last is None else [self.last]
+        self.pair = parallel.spread(Pair(self.model), self.recipe.parallel, self.world, unsharded)
         # FSDP does not look at what it leaves whole
-        self.left_whole = whole if self.recipe.parallel == "fsdp" else []
+        self.left_whole = unsharded if self.recipe.parallel == "fsdp" else []
         self.optimizers = optimizers(self.model, self.stage.optimizer)
         self.judges = [p for p in self.objective.parameters() if p.requires_grad]
         rate = self.stage.optimizer.discriminator or self.stage.optimizer.rate
@@ -122,31 +121,36 @@ class Learner:
             self._take_average(within)
         for optimizer in self.moving:
             optimizer.zero_grad()
-        return Told(loss, values, length, applied, batch.skipped, batch.names)
+        return Told(loss, values, length, applied, batch.skipped)
 
     def _pass(self, batch: Batch, within: int, values: dict[str, float]) -> float:
         """Gradients of one part of a batch, added to those there are; the model's own share of the loss."""
         share = 1 / self.stage.batch.accumulate
         sides = self.sides(batch.video.to(self.world.device, self.dtype), batch.numbers, within)
-        for side in sides:
-            for name, value in {**side.notes, **side.terms}.items():
-                values[name] = values.get(name, 0.0) + share * self.world.mean(value.double()).item()
+        told = {name: value for side in sides for name, value in {**side.notes, **side.terms}.items()}
+        # one exchange and one wait for the device, however many there are
+        means = self.world.mean(torch.stack([value.double().reshape(()) for value in told.values()])).tolist()
+        for name, mean in zip(told, means, strict=True):
+            values[name] = values.get(name, 0.0) + share * mean
         return share * sides[0].loss.item()
 
     def sides(self, video: Tensor, numbers: Sequence[int], within: int) -> tuple[Report, Report]:
         """Forward and backward of the model's side and of the discriminator's, for a part of a batch."""
         share = 1 / self.stage.batch.accumulate
-        with self._arithmetic(), self.objective.watching(self.model) as seen:
-            posterior, latents, result = self._forward(video, numbers)
-        seen = {name: value.to(self.dtype) for name, value in seen.items()}
-        told = self.objective.generator(
-            self.last, video, result.to(self.dtype), posterior, step=within, latents=latents, seen=seen
-        )
+        told, result = self._model_side(video, numbers, within)
         (share * told.loss).backward()
-        opposed = self.objective.discriminator_side(video, result.detach().to(self.dtype), step=within)
+        opposed = self.objective.discriminator_side(video, result.detach(), step=within)
         if opposed.loss.requires_grad:
             (share * opposed.loss).backward()
         return told, opposed
+
+    def _model_side(self, video: Tensor, numbers: Sequence[int], within: int) -> tuple[Report, Tensor]:
+        """What the model is told of a pass, to be differentiated, and the clip that came back."""
+        with self._arithmetic(), self.objective.watching(self.model) as seen:
+            posterior, latents, result = self._forward(video, numbers)
+        seen, result = {name: value.to(self.dtype) for name, value in seen.items()}, result.to(self.dtype)
+        given = (self.last, video, result, posterior)
+        return self.objective.generator(*given, step=within, latents=latents, seen=seen), result
 
     def _forward(self, video: Tensor, numbers: Sequence[int]) -> tuple[DiagonalGaussian, Tensor, Tensor]:
         drawn, noise = self._noise(video, numbers)
@@ -200,16 +204,7 @@ class Learner:
         video = batch.video.to(self.world.device, self.dtype)
         if not video.isfinite().all():
             return f"a frame of {', '.join(batch.names)}"
-
-        def run() -> Tensor:
-            with self._arithmetic(), self.objective.watching(self.model) as seen:
-                posterior, latents, result = self._forward(video, batch.numbers)
-            side = self.objective.generator(
-                self.last, video, result.to(self.dtype), posterior, step=within, latents=latents, seen=seen
-            )
-            return side.loss
-
-        return first_non_finite(self.model, run)
+        return first_non_finite(self.model, lambda: self._model_side(video, batch.numbers, within)[0].loss)
 
 
 # --------------------------------------------------------------------------- pieces of a step

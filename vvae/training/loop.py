@@ -96,8 +96,11 @@ class Run:
         self.source, self.held_out = self._opened()
         self.step, self.in_a_row = 0, 0
         self.saved_at: int | None = None
-        self.learner = self._learner(self._first_model(), 0)
-        self._resume()
+        held = snapshots.about(self._checkpoints)
+        # of a checkpoint all weights are read: no floor is fitted to be thrown away
+        self.learner = self._learner(self._first_model() if held is None else recipe.model.spec().build(), 0)
+        if held is not None:
+            self._resume(held)
 
     # ---- what it starts with
 
@@ -157,15 +160,18 @@ class Run:
     def save(self) -> None:
         about = {"recipe": self.recipe.to_json(), "step": self.step, "in_a_row": self.in_a_row}
         stage, _ = self.recipe.stage_at(max(self.step - 1, 0))
-        folder = self.out / "checkpoints"
-        snapshots.save(folder, self.step, self.state(), {**about, "stage": stage}, self.world, self.recipe.keep)
+        snapshots.save(
+            self._checkpoints, self.step, self.state(), {**about, "stage": stage}, self.world, self.recipe.keep
+        )
         self.saved_at = self.step
 
-    def _resume(self) -> None:
-        folder = self.out / "checkpoints"
-        held = snapshots.about(folder)
-        if held is None:
-            return
+    @property
+    def _checkpoints(self) -> Path:
+        return self.out / "checkpoints"
+
+    def _resume(self, held: dict[str, Any]) -> None:
+        """Goes on from the newest checkpoint, which says this of itself."""
+        folder = self._checkpoints
         if held["recipe"] != self.recipe.to_json():
             raise CheckpointError(f"{folder} is of another recipe; take another folder, or delete it to start again")
         if held["stage"]:
@@ -278,8 +284,10 @@ class Run:
 
     def _judge(self) -> None:
         """Held-out clips by the averaged weights: figures, and a picture of the first."""
-        model = self.averaged()
-        if not self.held_out or not self.world.first:
+        if self.recipe.held_out is None:
+            return
+        model = self.averaged()  # by all processes, of their shards
+        if not self.world.first:
             return
         with torch.no_grad():
             clips = torch.stack(self.held_out).to(self.world.device)
