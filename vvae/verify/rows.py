@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from vvae.errors import VvaeError
+
 State: TypeAlias = Literal["sound", "violated", "crashed", "no time"]
 EXIT_CODES: Mapping[State, int] = {"sound": 0, "violated": 1, "crashed": 3, "no time": 3}
 Bits: TypeAlias = Sequence[str]
@@ -105,3 +107,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def refuse_unclaimed(name: str, rows: Sequence[Row]) -> None:
+    """VvaeError, with the reasons, where no law applies: nothing was checked."""
+    if all(row.verdict == "not claimed" for row in rows):
+        told = "; ".join(dict.fromkeys(f"{row.law} ({row.part}): {row.message}" for row in rows))
+        raise VvaeError(f"{name}: nothing was checked: {told}")

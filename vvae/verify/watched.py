@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from vvae.errors import VvaeError
-from vvae.verify.rows import Matrices, Report, Row
+from vvae.verify.rows import Matrices, Report, Row, refuse_unclaimed
 from vvae.verify.snippet import target_call
 from vvae.verify.worker import Command, Crew, Job, Worker, child_command
 
@@ -225,9 +225,8 @@ class _Session:
             replace(row or Row(job.law, job.part, "no time", message=untouched), formula=formulas[job])
             for job, row in self.rows.items()
         ]
-        if rows and all(row.verdict == "not claimed" for row in rows):
-            told = "; ".join(dict.fromkeys(f"{row.law} ({row.part}): {row.message}" for row in rows))
-            raise VvaeError(f"{self.order.target}: nothing was checked: {told}")
+        if rows:
+            refuse_unclaimed(self.order.target, rows)
         return Report(
             target=self.order.target,
             call=self.order.call,
