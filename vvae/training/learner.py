@@ -195,7 +195,9 @@ class Learner:
     @torch.no_grad()
     def _take_average(self, within: int) -> None:
         if self.average:
-            kept = min(self.recipe.average, within / (within + 10))
+            # of the whole run: what was averaged in the stages before counts on
+            step = self.recipe.first_step(self.stage) + within
+            kept = min(self.recipe.average, step / (step + 10))
             for name, parameter in self.model.named_parameters():
                 self.average[name].lerp_(parameter, 1 - kept)
 

@@ -14,7 +14,7 @@ from vvae import checkpoint
 from vvae.autoencoder import VideoAutoencoder
 from vvae.errors import CheckpointError, VideoError, VvaeError
 from vvae.scaling import Affine
-from vvae.training import journal, order, parallel, snapshots
+from vvae.training import handover, journal, order, parallel, snapshots
 from vvae.training.batches import Batches, loaded
 from vvae.training.judge import judge
 from vvae.training.learner import Learner, Told, whole
@@ -224,27 +224,12 @@ class Run:
         return bool(self.world.sum(over))
 
     def _next_stage(self, number: int) -> None:
-        """The next objective and optimizers; a discriminator that stays goes on as it is."""
+        """The next objective and optimizers, which go on with what they have in common with those before."""
         before = self.learner
-        with torch.no_grad():
-            self.learner = self._learner(self._unspread(before), number, before.average)
+        model, average = handover.unspread(before)
+        self.learner = self._learner(model, number, average)
+        handover.hand_over(before, self.learner)
         self.report(f"step {self.step}: stage {self.learner.stage.name}")
-        if before.objective.spec.adversarial and self.learner.objective.spec.adversarial:
-            was, now = before.objective.spec.adversarial, self.learner.objective.spec.adversarial
-            if was.discriminator == now.discriminator and now.discriminator is not None:
-                assert before.objective.discriminator is not None
-                assert self.learner.objective.discriminator is not None
-                self.learner.objective.discriminator.load_state_dict(before.objective.discriminator.state_dict())
-
-    def _unspread(self, learner: Learner) -> VideoAutoencoder:
-        """The model in one piece, to be spread again."""
-        if self.world.size == 1 or self.recipe.parallel == "ddp":
-            return learner.model
-        weights = {name: whole(tensor) for name, tensor in learner.model.state_dict().items()}
-        model = learner.model.spec.build().to(self.world.device, learner.dtype)
-        model.load_state_dict(weights)
-        learner.average = {name: whole(tensor) for name, tensor in learner.average.items()}
-        return model
 
     def _not_finite(self, batch: Any, within: int) -> None:
         self.report(f"step {self.step}: not finite, and skipped ({', '.join(batch.names)})")

@@ -57,7 +57,7 @@ class BatchSpec(Spec):
 
 
 class StageSpec(Spec):
-    """A part of a run with its own batches, objective and rates.
+    """A part of a run with its own batches, objective and rates; see `vvae.training.handover` for what goes on.
 
     `objective` is one, or the name of a published one, as "open_sora.stage1". `clip_gradient` bounds the length of the
     gradient of all weights together; a term's `start` counts from the stage's first step. `sample`: what is decoded is
@@ -133,6 +133,10 @@ class Recipe(Spec):
     def steps(self) -> int:
         """Of all stages together."""
         return sum(stage.steps for stage in self.stages)
+
+    def first_step(self, stage: StageSpec) -> int:
+        """The step of the run with which a stage begins."""
+        return sum(before.steps for before in self.stages[: self.stages.index(stage)])
 
     def stage_at(self, step: int) -> tuple[int, int]:
         """The number of the stage that a step of the run belongs to, and the step's number in it, both from 0."""
