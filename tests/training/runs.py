@@ -66,10 +66,17 @@ def apart(a: Path, b: Path) -> float:
 
 def in_two(script: str, *arguments: object, seconds: float = 120) -> subprocess.CompletedProcess[str]:
     """A Python file of these tests, run by two processes as `torchrun` does it."""
+    process = started_in_two(script, *arguments)
+    told, wrong = process.communicate(timeout=seconds)
+    return subprocess.CompletedProcess(process.args, process.returncode, told, wrong)
+
+
+def started_in_two(script: str, *arguments: object) -> subprocess.Popen[str]:
+    """As `in_two`, not waited for."""
     command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     command += [str(Path(__file__).parent / script), *map(str, arguments)]
     setting = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
-    return subprocess.run(command, env=setting, capture_output=True, text=True, timeout=seconds, check=False)
+    return subprocess.Popen(command, env=setting, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def seeded(*shape: int, seed: int = 0) -> Tensor:

@@ -1,5 +1,7 @@
 """The pool: the same bytes however often it was interrupted; pieces that depend on their generator alone."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,25 @@ def test_pool_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
         pool.render(tmp_path / "stopped", SPEC, stop_at_two)
     assert np.array_equal(pool.render(tmp_path / "stopped", SPEC, lambda done, of: rendered.append(done)), whole)
     assert rendered == [1, 2, 3]
+
+
+def test_pool_killed_while_it_notes_how_far_it_is_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "SAVE_EVERY", 1)
+    write, notes = Path.write_text, []
+
+    def cut(self, text):
+        notes.append(text)
+        write(self, text if len(notes) == 1 else text[:5])
+        if len(notes) == 2:
+            raise KeyboardInterrupt
+        return len(text)
+
+    monkeypatch.setattr(Path, "write_text", cut)
+    with pytest.raises(KeyboardInterrupt):
+        pool.render(tmp_path, SPEC)
+    monkeypatch.undo()
+    clips = pool.render(tmp_path, SPEC)
+    assert all(np.array_equal(clips[i], SPEC.clip(i)) for i in range(3))
 
 
 def test_pool_of_another_spec_is_refused(tmp_path):

@@ -92,6 +92,7 @@ class Run:
         self.recipe, self.out, self.world, self.report = recipe, out, world, report
         if world.first:
             out.mkdir(parents=True, exist_ok=True)
+            snapshots.clear(self._checkpoints)
         world.wait()
         self.source, self.held_out = self._opened()
         self.step, self.in_a_row = 0, 0
@@ -158,6 +159,9 @@ class Run:
         return {"model": learner.model.state_dict(), "objective": objective, "average": learner.average, "moved": moved}
 
     def save(self) -> None:
+        """A checkpoint of the step, if there is none."""
+        if self.saved_at == self.step:
+            return
         about = {"recipe": self.recipe.to_json(), "step": self.step, "in_a_row": self.in_a_row}
         stage, _ = self.recipe.stage_at(max(self.step - 1, 0))
         snapshots.save(
@@ -192,6 +196,7 @@ class Run:
         self.log = journal.Journal(self.out, self.step) if self.world.first else None
         if self.step == 0:
             self._judge()
+            self.world.wait()
         for batch in self.batches():
             if minutes is not None and self._over(begun + 60 * minutes):
                 break
@@ -210,7 +215,8 @@ class Run:
                 self._tell(begun, first)
             if self.step % self.recipe.judge_every == 0 or self.step == self.recipe.steps:
                 self._judge()
-        if self.saved_at != self.step and self.step:
+                self.world.wait()
+        if self.step:
             self.save()
         return self._finished() if self.step == self.recipe.steps else None
 

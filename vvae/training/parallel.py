@@ -20,7 +20,9 @@ from torch.utils.checkpoint import checkpoint
 from vvae.layers import Residual
 
 PATIENCE = timedelta(minutes=10)
-"""How long processes wait for one that says nothing."""
+"""How long processes in a step wait for one that says nothing. One that ends is seen at once."""
+LONG_PATIENCE = timedelta(days=1)
+"""How long they wait for what one does for all: rendering clips, judging, writing the model."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=partial(torch.device, "cpu"))
+    waiting: dist.ProcessGroup | None = None
 
     @property
     def first(self) -> bool:
@@ -51,9 +54,9 @@ class World:
             tensor /= self.size
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Until all are here, however long what one of them does takes."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(self.waiting)
 
 
 class _Sum(torch.autograd.Function):
@@ -82,16 +85,21 @@ def joined() -> Iterator[World]:
     if cuda:
         torch.cuda.set_device(device)
     if dist.is_initialized():
-        yield World(dist.get_rank(), dist.get_world_size(), device)
+        yield _world(device)
         return
     if "WORLD_SIZE" not in os.environ:
         yield World(device=device)
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), device)
+        yield _world(device)
     finally:
         dist.destroy_process_group()
+
+
+def _world(device: torch.device) -> World:
+    waiting = dist.new_group(backend="gloo", timeout=LONG_PATIENCE)
+    return World(dist.get_rank(), dist.get_world_size(), device, waiting)
 
 
 # --------------------------------------------------------------------------- models

@@ -71,7 +71,9 @@ def render(folder: Path, spec: PoolSpec, report: Told = lambda done, of: None) -
         clips[index] = spec.clip(index)
         if (index + 1) % SAVE_EVERY == 0 or index + 1 == spec.clips:
             clips.flush()
-            note.write_text(json.dumps({"spec": spec.model_dump(), "rendered": index + 1}))
+            part = note.with_suffix(".part")  # a kill leaves the note as it was, or the new one
+            part.write_text(json.dumps({"spec": spec.model_dump(), "rendered": index + 1}))
+            part.replace(note)
             report(index + 1, spec.clips)
     return np.asanyarray(np.load(file, mmap_mode="r"))
 

@@ -22,6 +22,8 @@ from torch.optim import Optimizer
 from vvae.errors import CheckpointError
 from vvae.training.parallel import World
 
+_PART = "part_"
+"""How folders begin that are not whole yet, or no longer."""
 _NAME = re.compile(r"step_(\d{8})")
 _ABOUT = "run.json"
 
@@ -33,16 +35,12 @@ def save(folder: Path, step: int, state: dict[str, Any], about: Mapping[str, Any
         CheckpointError: it cannot be written; what was there before stays.
     """
     done = folder / f"step_{step:08d}"
-    part = folder / f"part_{step:08d}"
-    if world.first:
-        shutil.rmtree(part, ignore_errors=True)
-    world.wait()
+    part = folder / f"{_PART}{step:08d}"
     try:
         with _quietly():
             dcp.save(state, checkpoint_id=part, no_dist=world.size == 1)  # type: ignore[attr-defined]
         if world.first:
             _write(part / _ABOUT, json.dumps(dict(about)))
-            shutil.rmtree(done, ignore_errors=True)
             part.rename(done)
             _synced(folder)
     except (OSError, RuntimeError, CheckpointException) as error:
@@ -52,8 +50,21 @@ def save(folder: Path, step: int, state: dict[str, Any], about: Mapping[str, Any
     world.wait()
     if world.first:
         for old in sorted(found(folder))[:-keep]:
-            shutil.rmtree(folder / f"step_{old:08d}", ignore_errors=True)
+            _drop(folder / f"step_{old:08d}")
     return done
+
+
+def clear(folder: Path) -> None:
+    """Removes what a kill left in writing or in removing."""
+    for part in folder.glob(f"{_PART}*"):
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _drop(done: Path) -> None:
+    """A kill in between leaves no folder that looks whole."""
+    part = done.with_name(f"{_PART}{done.name}")
+    done.rename(part)
+    shutil.rmtree(part, ignore_errors=True)
 
 
 def found(folder: Path) -> list[int]:
