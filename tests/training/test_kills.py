@@ -26,8 +26,8 @@ PLACES = [
     (1, "step", 2),
     (0, "exchange", 2),
 ]
-SOON = 60
-"""Seconds."""
+SOON = 240
+"""Seconds, of a slow machine too; processes in a step would wait for longer."""
 
 
 def whole_checkpoints(out: Path) -> list[int]:
