@@ -59,7 +59,7 @@ def test_a_run_of_which_a_process_is_killed_goes_on_to_the_same_weights(tmp_path
     out, straight = tmp_path / "killed", tmp_path / "straight"
     for each in (out, straight):
         each.mkdir()
-    assert in_two("killed.py", straight, 0, "nowhere", 0).returncode == 0
+    assert in_two("killed.py", straight, 0, "nowhere", 0, seconds=SOON).returncode == 0
     for place in PLACES:
         done = in_two("killed.py", out, *place, seconds=SOON)
         assert done.returncode != 0, place
@@ -68,7 +68,7 @@ def test_a_run_of_which_a_process_is_killed_goes_on_to_the_same_weights(tmp_path
     for rank in (0, 1):
         assert killed_from_outside(out, rank, random.random() / 2) != 0
         assert whole_checkpoints(out / "run")
-    assert in_two("killed.py", out, 0, "nowhere", 0).returncode == 0
+    assert in_two("killed.py", out, 0, "nowhere", 0, seconds=SOON).returncode == 0
     assert not list((out / "run/checkpoints").glob("part_*"))
     file = "run/model.safetensors"
     assert (out / file).read_bytes() == (straight / file).read_bytes()
@@ -76,5 +76,5 @@ def test_a_run_of_which_a_process_is_killed_goes_on_to_the_same_weights(tmp_path
 
 @pytest.mark.thorough
 def test_processes_wait_for_clips_that_the_first_one_renders(tmp_path: Path) -> None:
-    done = in_two("killed.py", tmp_path, 0, "render", 10)
+    done = in_two("killed.py", tmp_path, 0, "render", 10, seconds=SOON)
     assert done.returncode == 0, done.stderr[-3000:]

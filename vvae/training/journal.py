@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,64 +17,89 @@ from vvae.colours import INK
 
 FEW = 12
 """Curves in a figure at most."""
+POINTS = 400
+"""Of a curve at least, once it has so many, and less than twice as many."""
+
+
+class Curve:
+    """Values over steps in bounded memory, however many: points are means over `run` neighbours."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[float, float]] = []
+        self.run = 1
+        self.lowest, self.highest = math.inf, -math.inf
+        self._count, self._steps, self._values = 0, 0.0, 0.0
+
+    def add(self, step: float, value: float) -> None:
+        """The next value."""
+        self.lowest, self.highest = min(self.lowest, value), max(self.highest, value)
+        self._count, self._steps, self._values = self._count + 1, self._steps + step, self._values + value
+        if self._count == self.run:
+            self.points.append((self._steps / self.run, self._values / self.run))
+            self._count, self._steps, self._values = 0, 0.0, 0.0
+        if len(self.points) == 2 * POINTS:
+            pairs = zip(self.points[::2], self.points[1::2], strict=True)
+            self.points = [((a + b) / 2, (u + v) / 2) for (a, u), (b, v) in pairs]
+            self.run *= 2
 
 
 class Journal:
-    """`log.jsonl` of a run: one line for each step. Lines behind the step from which the run goes on are cut off."""
+    """`log.jsonl` of a run: one line for each step. Lines behind the step from which the run goes on are cut off.
 
-    def __init__(self, folder: Path, step: int) -> None:
+    In memory are its curves, by name, and the `last` losses: the file, which may be long, is read once.
+    """
+
+    def __init__(self, folder: Path, step: int, last: int = 1) -> None:
         self.file = folder / "log.jsonl"
-        lines = self.file.read_text().splitlines() if self.file.exists() else []
-        kept = [line for line in lines if _step(line) is not None and (_step(line) or 0) < step]
+        self.curves: dict[str, Curve] = {}
+        self.losses: deque[float] = deque(maxlen=last)
+        self.file.touch()
         part = self.file.with_suffix(".part")
-        part.write_text("".join(f"{line}\n" for line in kept))
+        with self.file.open() as lines, part.open("w") as kept:
+            for line in lines:
+                row = _row(line)
+                if row is not None and row["step"] < step:
+                    kept.write(f"{line.rstrip()}\n")
+                    self._remember(row)
         part.replace(self.file)
 
     def write(self, **row: Any) -> None:
         with self.file.open("a") as stream:
             stream.write(json.dumps(row) + "\n")
+        self._remember(row)
 
-    def rows(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.file.read_text().splitlines()]
+    def _remember(self, row: Mapping[str, Any]) -> None:
+        self.losses.append(row["loss"])
+        for name, value in {"loss": row["loss"], "gradient": row["gradient"], **row["values"]}.items():
+            curve = self.curves.setdefault(name, Curve())
+            if math.isfinite(value):
+                curve.add(row["step"], value)
 
 
-def _step(line: str) -> int | None:
-    """The step of a line; None where a kill has cut it."""
+def _row(line: str) -> dict[str, Any] | None:
+    """A line as it was written; None where a kill has cut it."""
     try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+        row: dict[str, Any] = json.loads(line)
+    except ValueError:
         return None
+    return row
 
 
-def draw_curves(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """All curves of a run, one above the other, over the step; each point is a mean over neighbouring steps."""
+def draw_curves(curves: Mapping[str, Curve], file: Path) -> None:
+    """The first curves of a run, one above the other, over the step."""
     from matplotlib.figure import Figure
 
-    names = list(dict.fromkeys(name for row in rows for name in row.get("values", {})))[: FEW - 2]
-    series = {"loss": _column(rows, "loss"), "gradient": _column(rows, "gradient")}
-    series |= {name: _column([row.get("values", {}) | {"step": row["step"]} for row in rows], name) for name in names}
-    figure = Figure(figsize=(8, 1.5 * len(series) + 0.4), layout="constrained")
-    axes = figure.subplots(len(series), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, (name, (steps, values)) in zip(axes, series.items(), strict=True):
-        axis.plot(*_thinned(steps, values), color=INK, linewidth=1)
+    drawn = dict(islice(curves.items(), FEW))
+    figure = Figure(figsize=(8, 1.5 * len(drawn) + 0.4), layout="constrained")
+    axes = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (name, curve) in zip(axes, drawn.items(), strict=True):
+        axis.plot(*np.array(curve.points).reshape(-1, 2).T, color=INK, linewidth=1)
         axis.set_ylabel(name, rotation=0, ha="right", va="center")
         axis.grid(alpha=0.3)
-        if values.size and values.min() > 0 and values.max() > 20 * values.min():
+        if curve.lowest > 0 and curve.highest > 20 * curve.lowest:
             axis.set_yscale("log")
     axes[-1].set_xlabel("step")
     figure.savefig(file, dpi=100)
-
-
-def _column(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[Any, Any]:
-    found = [(row["step"], row[name]) for row in rows if row.get(name) is not None and np.isfinite(row[name])]
-    return np.array([step for step, _ in found]), np.array([value for _, value in found])
-
-
-def _thinned(steps: Any, values: Any, most: int = 400) -> tuple[Any, Any]:
-    """Means over runs of neighbours, so that a long run stays readable."""
-    run = max(1, len(values) // most)
-    whole = len(values) // run * run
-    return steps[:whole].reshape(-1, run).mean(1), values[:whole].reshape(-1, run).mean(1)
 
 
 def draw_clips(source: Tensor, result: Tensor, file: Path, gain: float = 4.0) -> None:

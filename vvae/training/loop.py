@@ -193,7 +193,7 @@ class Run:
     def go(self, minutes: float | None) -> Path | None:
         """Steps to the recipe's end, or for so many minutes."""
         begun, first = time.monotonic(), self.step
-        self.log = journal.Journal(self.out, self.step) if self.world.first else None
+        self.log = journal.Journal(self.out, self.step, self.recipe.save_every) if self.world.first else None
         if self.step == 0:
             self._judge()
             self.world.wait()
@@ -263,15 +263,13 @@ class Run:
     def _tell(self, begun: float, first: int) -> None:
         if self.log is None:
             return
-        rows = self.log.rows()
         each = (time.monotonic() - begun) / (self.step - first)
         left = each * (self.recipe.steps - self.step) / 60
-        recent = [row["loss"] for row in rows[-self.recipe.save_every :]]
-        loss = sum(recent) / len(recent)
+        loss = sum(self.log.losses) / len(self.log.losses)
         self.report(
             f"step {self.step} of {self.recipe.steps}: loss {loss:.4g}, {each:.2f} s a step, {left:.0f} min left"
         )
-        journal.draw_curves(rows, self.out / "curves.png")
+        journal.draw_curves(self.log.curves, self.out / "curves.png")
 
     def _judge(self) -> None:
         """Held-out clips by the averaged weights: figures, and a picture of the first."""
@@ -303,7 +301,7 @@ class Run:
                 _calibrate(model, self._pieces(self.source, self.recipe.calibrate, -1))
             checkpoint.save_weights(file, dict(model.state_dict()), model.spec.to_json())
             if self.log is not None:
-                journal.draw_curves(self.log.rows(), self.out / "curves.png")
+                journal.draw_curves(self.log.curves, self.out / "curves.png")
         self.world.wait()
         return file
 
