@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Adam, AdamW, Optimizer
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from vvae.autoencoder import VideoAutoencoder
 from vvae.framing import Fit
@@ -198,8 +199,12 @@ class Learner:
             # of the whole run: what was averaged in the stages before counts on
             step = self.recipe.first_step(self.stage) + within
             kept = min(self.recipe.average, step / (step + 10))
-            for name, parameter in self.model.named_parameters():
-                self.average[name].lerp_(parameter, 1 - kept)
+            weights = dict(self.model.named_parameters())
+            averages, now = zip(
+                *((shard(mean), shard(weights[name])) for name, mean in self.average.items()), strict=True
+            )
+            # all at once: one by one takes longer where steps are small
+            get_ema_multi_avg_fn(kept)(averages, now, None)
 
     def why(self, batch: Batch, within: int) -> str:
         """The first layer of which something is not finite, in words."""
@@ -255,6 +260,11 @@ def sharded_as(parameter: Tensor, x: Tensor) -> Tensor:
     if isinstance(parameter, DTensor) and not isinstance(x, DTensor):
         return distribute_tensor(x, parameter.device_mesh, parameter.placements)
     return x
+
+
+def shard(x: Tensor) -> Tensor:
+    """This process's shard of a tensor that may be sharded; what is written into it stands in the tensor."""
+    return x.to_local() if isinstance(x, DTensor) else x
 
 
 def whole(x: Tensor) -> Tensor:
