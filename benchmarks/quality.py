@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 import vvae
+from vvae.evaluation import floor
 from vvae.models.small import vvae_small
-from vvae.training import floor, material, pool
+from vvae.training import material, pool
 from vvae.training.judge import judge
 from vvae.training.pool import PoolSpec
 from vvae.training.start import start_from

@@ -90,14 +90,6 @@ def test_a_baseline_can_be_fitted_to_other_clips(workplace: Path, run: Run, caps
     assert found["models"][0]["about"]["fitted_to"] != [found["clips"][0]["sha256"]]
 
 
-def test_a_baseline_without_its_packages_is_refused(
-    workplace: Path, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("vvae.cli.evaluate.find_spec", lambda name: None if name == "skimage" else object())
-    assert run("eval", "model.safetensors", *SMALL, "--baseline", "linear") == 2
-    assert "needs skimage: pip install 'vvae[train]'" in capsys.readouterr().err
-
-
 def test_calibrate_writes_a_model_or_its_numbers(workplace: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     call = ("calibrate", "model.safetensors", *SMALL)
     assert run(*call, "--out", "numbers.json", "--json") == 0

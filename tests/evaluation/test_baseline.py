@@ -10,10 +10,9 @@ from tests.evaluation.conftest import PLAIN
 from tests.models.tiny import Identity
 from vvae.arch import image_vae, od_vae, open_sora, reducio, tae
 from vvae.errors import VvaeError
-from vvae.evaluation import evaluate
+from vvae.evaluation import evaluate, floor
 from vvae.evaluation.baseline import linear_subject, refuse_large
 from vvae.models.small import vvae_small
-from vvae.training import floor
 from vvae.video import read_clip
 
 TINY = vvae_small(encoder_width=8, decoder_width=8, decoder_blocks=1)

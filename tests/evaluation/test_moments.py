@@ -37,5 +37,11 @@ def test_a_large_mean_costs_no_digits() -> None:
 
 
 def test_fewer_than_two_vectors_have_no_covariance() -> None:
-    with pytest.raises(VvaeError, match="two or more"):
+    with pytest.raises(VvaeError, match="2 or more"):
         Moments.of(vectors(2, 1)).covariance()
+
+
+def test_one_vector_alone_does_not_vary() -> None:
+    assert torch.equal(Moments.of(vectors(2, 1)).covariance(unbiased=False), torch.zeros(3, 3, dtype=torch.float64))
+    with pytest.raises(VvaeError, match="1 or more"):
+        Moments.none(3).covariance(unbiased=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -169,8 +168,6 @@ def _subjects(names: list[str], device: str, dtype: str, memory: str | None) -> 
 
 def _baselines(names: list[str], protocol: Protocol, clips: list[Path]) -> list[Subject]:
     """A floor for every latent shape among the models."""
-    if missing := [name for name in ("scipy", "skimage", "sklearn") if find_spec(name) is None]:
-        raise VvaeError(f"--baseline linear: needs {', '.join(missing)}: pip install 'vvae[train]'")
     from vvae.evaluation.baseline import linear_subject, refuse_large
     from vvae.models.names import spec_of
 

@@ -1,6 +1,6 @@
 """Evaluation that can be repeated: one pinned protocol, paired comparisons, latents' shift and scale.
 
-Needs the `cli` extra; the linear baseline the `train` extra.
+Needs the `cli` extra.
 """
 
 from vvae.evaluation.frechet import features_of, frechet_distance

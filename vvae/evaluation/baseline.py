@@ -10,11 +10,11 @@ from torch import Tensor
 
 from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.errors import VvaeError
+from vvae.evaluation import floor
 from vvae.evaluation.protocol import Clip
 from vvae.evaluation.subjects import Subject, of_function, rate_of
 from vvae.evaluation.told import Progress
 from vvae.framing import fill
-from vvae.training import floor
 
 MOST_NUMBERS = 4096  # of a block: its covariance then takes 128 MiB, and a minute to be taken apart
 _CHUNK = 64  # frames that are read at a time

@@ -50,8 +50,9 @@ class Moments:
     def covariance(self, unbiased: bool = True) -> Tensor:
         """`d d`: the scatter over count - 1, or over count where not `unbiased`.
 
-        Errors: VvaeError for fewer than two vectors.
+        Errors: VvaeError for fewer than two vectors, or than one.
         """
-        if self.count < 2:
-            raise VvaeError(f"a covariance of {self.count} vectors; it takes two or more")
+        least = 1 + unbiased
+        if self.count < least:
+            raise VvaeError(f"a covariance of {self.count} vectors; it takes {least} or more")
         return self.scatter / (self.count - unbiased)

@@ -1,4 +1,4 @@
-"""Training material, the linear floor, recipes and the loop. Needs the `train` extra."""
+"""Training material, recipes and the loop. Needs the `train` extra."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

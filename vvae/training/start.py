@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from vvae.autoencoder import VideoAutoencoder
 from vvae.autoencoder_spec import VideoAutoencoderSpec
 from vvae.errors import SpecError
+from vvae.evaluation import floor
+from vvae.evaluation.floor import BLOCK, Components, Floor
 from vvae.models.files import load
 from vvae.models.names import architectures, is_architecture, spec_of
 from vvae.models.small import vvae_small
 from vvae.published.inflate import inflate
 from vvae.spec import Spec, nearest
-from vvae.training import floor
-from vvae.training.floor import BLOCK, Components, Floor
 
 LOG_VARIANCE = -8.0  # constant: noise far below what 16 numbers per position lose anyway
 PATHS = {"lead": "on_lead", "group": "groups"}

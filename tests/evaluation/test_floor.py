@@ -1,10 +1,10 @@
-"""The floor: the best linear code of its material, and where a model starts."""
+"""The floor: the best linear code of its material."""
 
 import pytest
 import torch
 
-from vvae.models.small import vvae_small
-from vvae.training import floor, start
+from vvae.errors import VvaeError
+from vvae.evaluation import floor
 
 GENERATOR_SEED = 3
 
@@ -52,27 +52,15 @@ def test_no_other_linear_code_is_better(fitted):
     assert best_error < (worse.decode(worse.encode(clips)) - clips).square().mean()
 
 
-def test_model_starts_as_the_floor(fitted):
-    model = vvae_small(encoder_width=8, decoder_width=8, decoder_blocks=2).build()
-    start.start_from(model, fitted)
-    clips = smooth_clips(2)
-    with torch.no_grad():
-        posterior = model.encode(clips)
-        torch.testing.assert_close(posterior.mean, fitted.encode(clips), atol=1e-4, rtol=0)
-        assert (posterior.logvar == start.LOG_VARIANCE).all()
-        torch.testing.assert_close(model.decode(posterior), fitted.decode(fitted.encode(clips)), atol=1e-4, rtol=0)
+def test_floor_of_clips_is_the_same_one_by_one_and_at_once(fitted):
+    again = floor.fit(smooth_clips().split(1))
+    for part in ("lead", "group"):
+        one, other = getattr(fitted, part), getattr(again, part)
+        torch.testing.assert_close(one.mean, other.mean, atol=1e-6, rtol=0)
+        torch.testing.assert_close(one.scale, other.scale, atol=1e-6, rtol=0)
+        torch.testing.assert_close(one.basis, other.basis, atol=1e-5, rtol=0)
 
 
-def test_start_leaves_no_branch_without_gradient(fitted):
-    model = vvae_small(encoder_width=8, decoder_width=8, decoder_blocks=1).build()
-    start.start_from(model, fitted)
-    clips = smooth_clips(1)
-    (model.decode(model.encode(clips)) - clips).square().mean().backward()
-    for name in ("encoder.sum.leave.weight", "decoder.sum.leave.groups.weight", "decoder.sum.leave.on_lead.weight"):
-        gradient = dict(model.named_parameters())[name].grad
-        assert gradient is not None
-        if name.startswith("decoder"):
-            assert gradient.abs().sum() > 0
-        else:
-            assert gradient[:16].abs().sum() > 0
-            assert gradient[16:].abs().sum() == 0  # logvar stays constant
+def test_no_floor_is_fitted_to_clips_without_a_group():
+    with pytest.raises(VvaeError, match="a covariance of 0 vectors; it takes 1 or more"):
+        floor.fit([smooth_clips()[:, :, :3]])

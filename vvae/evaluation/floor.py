@@ -1,4 +1,4 @@
-"""The linear floor: principal components of blocks of the training material.
+"""The linear floor: principal components of blocks of some material.
 
 A lead frame falls into blocks of 1 x 8 x 8 pixels, a group of frames into blocks of 4 x 8 x 8 (other models: as many
 as their latent positions stand for); each block is kept as its first 16 principal components. No linear code of this
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from einops import rearrange
 from torch import Tensor
+
+from vvae.evaluation.moments import Moments
 
 BLOCK = 8
 
@@ -69,41 +71,32 @@ def fit(videos: Iterable[Tensor], channels: int = 16, group: int = 4, side: int 
     """The floor of a material: every clip `b c t h w` in [-1, 1] counts each of its frames as a lead, each run of
     `group` as a group, in blocks of `side` x `side` pixels. Sums run in float64; the result is float32.
     """
-    lead, grouped = Moments(1, side), Moments(group, side)
+    lead, grouped = Moments.none(0), Moments.none(0)
     for video in videos:
         whole = video.shape[2] // group * group
-        lead.add(video)
-        grouped.add(video[:, :, :whole])
-    return Floor(lead.components(channels), grouped.components(channels))
+        lead = lead.merged(_moments(video, 1, side))
+        grouped = grouped.merged(_moments(video[:, :, :whole], group, side))
+    return Floor(components(lead, channels, 1, side), components(grouped, channels, group, side))
 
 
-class Moments:
-    """Running first and second moments of the blocks of `frames` frames and `side` x `side` pixels."""
+def _moments(video: Tensor, frames: int, side: int) -> Moments:
+    """Of the blocks of `b c t h w`, t a multiple of `frames`."""
+    return Moments.of(to_blocks(video, frames, side).flatten(0, 3))
 
-    def __init__(self, frames: int, side: int = BLOCK) -> None:
-        self.frames, self.side = frames, side
-        self.count = 0
-        self.first = torch.zeros(1, dtype=torch.float64)
-        self.second = torch.zeros(1, dtype=torch.float64)
 
-    def add(self, video: Tensor) -> None:
-        """Count the blocks of `b c t h w`, t a multiple of `frames`."""
-        blocks = to_blocks(video, self.frames, self.side).flatten(0, 3).double()
-        self.count += len(blocks)
-        self.first = self.first + blocks.sum(dim=0)
-        self.second = self.second + blocks.T @ blocks
+def components(moments: Moments, channels: int, frames: int, side: int) -> Components:
+    """The `channels` directions of greatest variance (all, where a block has fewer numbers), the greatest first.
 
-    def components(self, channels: int) -> Components:
-        """The `channels` directions of greatest variance (all, where a block has fewer numbers), the greatest first; a
-        fixed sign makes them reproducible.
-        """
-        mean = self.first / self.count
-        values, vectors = torch.linalg.eigh(self.second / self.count - torch.outer(mean, mean))
-        basis = vectors.T.flip(0)[:channels]
-        basis = basis * basis.gather(1, basis.abs().argmax(dim=1, keepdim=True)).sign()
-        scale = values.flip(0)[:channels].clamp(min=1e-12).sqrt()
-        shape = (-1, self.frames, self.side, self.side)
-        return Components(mean.view(shape).float(), basis.view(len(basis), *shape).float(), scale.float())
+    A fixed sign makes them reproducible.
+
+    Errors: VvaeError where there is no block.
+    """
+    values, vectors = torch.linalg.eigh(moments.covariance(unbiased=False))
+    basis = vectors.T.flip(0)[:channels]
+    basis = basis * basis.gather(1, basis.abs().argmax(dim=1, keepdim=True)).sign()
+    scale = values.flip(0)[:channels].clamp(min=1e-12).sqrt()
+    shape = (-1, frames, side, side)
+    return Components(moments.mean.view(shape).float(), basis.view(len(basis), *shape).float(), scale.float())
 
 
 def to_blocks(video: Tensor, frames: int, side: int = BLOCK) -> Tensor:
