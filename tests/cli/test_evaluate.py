@@ -25,7 +25,7 @@ def test_eval_leaves_a_folder_and_prints_its_tables(
 ) -> None:
     assert run("eval", "model.safetensors", "other.safetensors", *SMALL, "--baseline", "linear") == 0
     printed = capsys.readouterr().out
-    for name in ("linear-4x8x8-z16", "model", "other", "evaluation/evaluation.md", "9 frames from 0 on"):
+    for name in ("linear-4x8x8-z16", "model", "other", "evaluation/evaluation.md", "9 frames from 0 on", "borders"):
         assert name in printed
     assert len(list((workplace / "evaluation").iterdir())) == 4
     assert max(map(len, printed.splitlines())) <= 80
@@ -44,6 +44,8 @@ def test_eval_prints_its_result_as_json(workplace: Path, run: Run, capsys: pytes
     protocol = {name: found["protocol"][name] for name in ("frames", "start", "size", "crop", "dtype")}
     assert protocol == {"frames": 9, "start": 2, "size": 32, "crop": 16, "dtype": "float64"}
     assert found["models"][0]["frechet"] >= 0
+    for of in (found["models"][0], *found["models"][0]["clips"]):
+        assert of["systematic"].keys() == {"shift", "at_borders", "elsewhere", "borders", "colour"}
 
 
 def test_lpips_is_measured_by_a_file(workplace: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,6 +40,8 @@ def test_what_comes_back_as_it_was_has_the_best_figures(clips: list[Path]) -> No
     assert same.mean == {"psnr": 100.0, "ssim": pytest.approx(1, abs=1e-6), "flicker": 0.0}
     assert moved.mean["psnr"] == pytest.approx(20 * math.log10(2 / 0.1), abs=1e-3)
     assert moved.mean["flicker"] == pytest.approx(0, abs=1e-4)
+    assert (same.systematic.colour, moved.systematic.colour) == (0, pytest.approx(0.1 * 255 / 2, abs=1e-3))
+    assert moved.systematic.borders is None, "a function has no cells"
     (gap,) = (d for d in found.differences if d.metric == "psnr")
     assert (gap.a, gap.b) == ("shift 0.1", "identity")
     assert gap.mean == pytest.approx(moved.mean["psnr"] - 100, abs=1e-4)
@@ -56,6 +58,14 @@ def test_a_model_is_measured_on_the_float_frames_that_it_gives(clips: list[Path]
     assert (found.lead_frames, found.group) == (1, 4)
     assert found.positions["psnr"][0] == pytest.approx((expected[1] + expected[5]).item() / 2, abs=1e-3)
     assert found.rate == 16 * 3 * 4 * 6 / (3 * 9 * 32 * 48)
+    with torch.inference_mode():
+        errors = (model.decode(model.encode(video)).clamp(-1, 1) - video).double() * 255 / 2
+    assert found.systematic.shift == pytest.approx(errors.mean((0, 2, 3, 4)).tolist(), abs=1e-4)
+    inner = errors[..., 8:-8, 8:-8].square()  # rows 8 to 23, columns 8 to 39
+    cells = inner.unflatten(3, (2, 8)).unflatten(5, (4, 8))
+    deep = cells[..., 1:7, :, 1:7].sum()
+    border = (inner.sum() - deep) / (64 - 36), deep / 36
+    assert found.systematic.borders == pytest.approx((border[0] / border[1]).item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["open_sora", "reducio", "od_vae"])
@@ -232,9 +242,11 @@ def test_a_report_is_a_folder_that_is_whole_or_not_there(
     ]
     page = (tmp_path / "out" / "evaluation.md").read_text()
     assert f"| shift 0.1 | {found.models[0].mean['psnr']:.2f} |" in page
+    assert "| shift 0.1 | - | +12.75 | +12.75 | +12.75 | 12.75 |" in page
+    assert f"| a\\|b | {found.models[1].systematic.borders:.3f} |" in page
     tables = [block.splitlines() for block in page.split("\n\n") if block.startswith("|")]
     widths = [{line.replace("\\|", "").count("|") for line in table} for table in tables]
-    assert len(widths) == 5
+    assert len(widths) == 6
     assert all(len(width) == 1 for width in widths)
     assert Evaluation.model_validate_json((tmp_path / "out" / "evaluation.json").read_text()) == found
     with pytest.raises(VideoError, match="not an empty folder"):

@@ -212,6 +212,8 @@ def _print(found: Evaluation, folder: Path) -> None:
     console.print(rows_table(report.models_table(found)))
     console.print()
     console.print(rows_table(report.positions_table(found)))
+    console.print()
+    console.print(rows_table(report.systematic_table(found)))
     if found.differences:
         console.print()
         console.print(rows_table(report.differences_table(found)))

@@ -40,7 +40,7 @@ def linear_subject(spec: VideoAutoencoderSpec, clips: Sequence[Clip], progress: 
     name = f"linear-{group}x{side}x{side}-z{channels}"
     whole = spec.chunks("encode")
     plain = of_function(name, lambda video: _through(fitted, spec, video), whole.lead, whole.group)
-    return replace(plain, rate=rate_of(spec), about=about)
+    return replace(plain, rate=rate_of(spec), cell=side, about=about)
 
 
 def refuse_large(spec: VideoAutoencoderSpec) -> None:

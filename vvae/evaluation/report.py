@@ -13,8 +13,10 @@ from vvae.evaluation.results import Evaluation
 from vvae.video.whole import whole_folder
 
 LEGEND = (
-    "PSNR and its spread over the positions in a group are in dB, flicker is of 255 levels. Numbers: those of a clip "
-    "per number of its latents. Differences are paired by clip; the interval is a bootstrap over clips."
+    "PSNR and its spread over the positions in a group are in dB; flicker, the shifts of channels and the largest of "
+    "them, colour, are of 255 levels. Borders: the squared error at borders between latent cells over that elsewhere. "
+    "Numbers: those of a clip per number of its latents. Differences are paired by clip; the interval is a bootstrap "
+    "over clips."
 )
 
 
@@ -36,6 +38,7 @@ def markdown(found: Evaluation) -> str:
     machine, sections = found.machine, []
     sections.append(("Models", models_table(found)))
     sections.append(("By position in the group", positions_table(found)))
+    sections.append(("Grid and colour", systematic_table(found)))
     if found.differences:
         sections.append(("Differences", differences_table(found)))
     sections.append(("Clips", clips_table(found)))
@@ -75,6 +78,16 @@ def positions_table(found: Evaluation) -> Rows:
             places = [number(name, value) for value in model.positions.get(name, ())]
             lead = number(name, model.lead.get(name))
             rows.append([model.name, METRICS[name].title, lead, *places, *([""] * (most - len(places)))])
+    return rows
+
+
+def systematic_table(found: Evaluation) -> Rows:
+    """A row per model: the error at borders between latent cells over that elsewhere, shifts of channels."""
+    rows = [["model", "borders", "red", "green", "blue", "colour"]]
+    for model in found.models:
+        of = model.systematic
+        borders = "-" if of.borders is None else f"{of.borders:.3f}"
+        rows.append([model.name, borders, *(f"{value:+.2f}" for value in of.shift), f"{of.colour:.2f}"])
     return rows
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from vvae.bench.figures import Figure
 from vvae.bench.machine import Machine
 from vvae.evaluation.bootstrap import Difference, paired_interval
-from vvae.evaluation.meter import METRICS, PerFrame
+from vvae.evaluation.meter import METRICS, PerFrame, Systematic
 from vvae.evaluation.protocol import Protocol
 
 
@@ -28,6 +28,7 @@ class OfClip(Figure):
     mean: Mapping[str, float]
     lead: Mapping[str, float | None]
     positions: Mapping[str, tuple[float | None, ...]]
+    systematic: Systematic
     per_frame: Mapping[str, tuple[float | None, ...]]
 
     @property
@@ -49,6 +50,7 @@ class OfModel(Figure):
     lead: Mapping[str, float | None]
     positions: Mapping[str, tuple[float | None, ...]]
     spread: Mapping[str, float]
+    systematic: Systematic
     frames_per_second: float
     rate: float | None
     frechet: float | None
@@ -66,7 +68,15 @@ class Evaluation(Figure):
     differences: tuple[Difference, ...]
 
 
-def of_clip(clip: str, per_frame: PerFrame, lead: int, group: int, seconds: float, rate: float | None = None) -> OfClip:
+def of_clip(
+    clip: str,
+    per_frame: PerFrame,
+    systematic: Systematic,
+    lead: int,
+    group: int,
+    seconds: float,
+    rate: float | None = None,
+) -> OfClip:
     """The means of a clip. Every metric has a figure for each frame, or None where it has none."""
     grouped = {name: values[lead:] for name, values in per_frame.items()}
     return OfClip(
@@ -79,6 +89,7 @@ def of_clip(clip: str, per_frame: PerFrame, lead: int, group: int, seconds: floa
         positions={
             name: tuple(mean(values[position::group]) for position in range(group)) for name, values in grouped.items()
         },
+        systematic=systematic,
         per_frame=per_frame,
     )
 
@@ -104,10 +115,20 @@ def of_model(
         lead={m: mean(clip.lead[m] for clip in clips) for m in names},
         positions=positions,
         spread={m: max(values) - min(values) for m, values in known.items() if values},
+        systematic=_systematic([clip.systematic for clip in clips]),
         frames_per_second=median(clip.frames_per_second for clip in clips),
         rate=mean(clip.rate for clip in clips),
         frechet=frechet,
         clips=tuple(clips),
+    )
+
+
+def _systematic(clips: Sequence[Systematic]) -> Systematic:
+    """Means over clips: what they have in common, so that shifts to both sides are none."""
+    return Systematic(
+        shift=tuple(math.fsum(shifts) / len(clips) for shifts in zip(*(clip.shift for clip in clips), strict=True)),
+        at_borders=mean(clip.at_borders for clip in clips),
+        elsewhere=mean(clip.elsewhere for clip in clips),
     )
 
 

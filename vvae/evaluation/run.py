@@ -17,7 +17,7 @@ from vvae.bench.machine import look
 from vvae.errors import VideoError, VvaeError
 from vvae.evaluation import results
 from vvae.evaluation.frechet import Features, checked, frechet_distance
-from vvae.evaluation.meter import Lpips, Meter
+from vvae.evaluation.meter import MEASURES, Measure, Meter
 from vvae.evaluation.moments import Moments
 from vvae.evaluation.protocol import Clip, Protocol, promised
 from vvae.evaluation.results import Evaluation, OfClip
@@ -33,16 +33,16 @@ def evaluate(
     clips: Sequence[str | Path],
     protocol: Protocol | None = None,
     *,
-    lpips: Lpips | None = None,
+    lpips: Measure | None = None,
     features: Features | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Every clip through every subject: PSNR, SSIM and flicker of each frame, LPIPS and the Fréchet distance on demand.
+    """Every clip through every subject: figures of each frame, grid and colour; LPIPS and Fréchet distance on demand.
 
     Memory does not grow with a clip that streams, unless `features` asks for it whole. lpips: a function of clips
-    `b c t h w` in [-1, 1], source and result, to distances `b 1 t 1 1`. features: a function of clips `b 3 t h w` in
-    [-1, 1] to their features `b d`, for the Fréchet distance over all clips. progress: frames done, and how many there
-    are.
+    `1 3 t h w` in [-1, 1], source and result, to a distance of each frame, as `LPIPS`. features: a function of clips
+    `b 3 t h w` in [-1, 1] to their features `b d`, for the Fréchet distance over all clips. progress: frames done, and
+    how many there are.
 
     Errors: before anything runs, VideoError for a clip that cannot be read or is too short or too small, VvaeError for
     two subjects of one name, one that computes in another dtype than the protocol says, or
@@ -57,9 +57,10 @@ def evaluate(
     for subject in subjects:
         _warm_up(subject, taken[0])
     sources, found = _Gathered(features), [_OfSubject(subject, _Gathered(features)) for subject in subjects]
+    measures = MEASURES if lpips is None else {**MEASURES, "lpips": lpips}
     for clip in taken:
         for one in found:
-            one.add(clip, Meter(lpips), sources if one is found[0] else None, tell)
+            one.add(clip, Meter(one.subject.cell, measures), sources if one is found[0] else None, tell)
     models = [one.figures(sources) for one in found]
     return Evaluation(
         protocol=protocol,
@@ -151,12 +152,12 @@ class _OfSubject:
         self.gathered.close()
         if sources is not None:
             sources.close()
-        frames = len(meter.per_frame["psnr"])
-        if not frames:
+        if not meter.frames:
             raise VideoError(f"{subject.name}: gave no frame of {clip.path}")
         seconds = both.seconds - reading.seconds
-        rate = None if subject.rate is None else subject.rate(frames, *clip.pixels)
-        self.clips.append(results.of_clip(clip.path.name, meter.per_frame, subject.lead, subject.group, seconds, rate))
+        rate = None if subject.rate is None else subject.rate(meter.frames, *clip.pixels)
+        figures = (meter.per_frame, meter.systematic)
+        self.clips.append(results.of_clip(clip.path.name, *figures, subject.lead, subject.group, seconds, rate))
 
     def figures(self, sources: _Gathered) -> results.OfModel:
         moments, own, subject = sources.moments, self.gathered.moments, self.subject

@@ -29,8 +29,9 @@ class Subject:
     """What clips go through and come back from.
 
     passes: source and result of each frame, `1 3 1 h w` in [-1, 1], from the frames of a clip. lead, group: how frames
-    fall into groups. rate: numbers of the latents per number of a clip, by frames, height and width. dtype: what it
-    computes in, None where that is no matter. about: what else stands in the result.
+    fall into groups. rate: numbers of the latents per number of a clip, by frames, height and width. cell: side of a
+    latent cell in pixels, None without latents. dtype: what it computes in, None where that is no matter. about: what
+    else stands in the result.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Subject:
     lead: int = 0
     group: int = 1
     rate: Callable[[int, int, int], float] | None = None
+    cell: int | None = None
     dtype: str | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -65,7 +67,8 @@ def of_model(
         "latent_channels": spec.latents.channels,
     }
     dtype = str(parameter.dtype).removeprefix("torch.")
-    return Subject(name or spec.name, passes, whole.lead, whole.group, rate_of(spec), dtype, about)
+    rate, cell = rate_of(spec), int(spec.latents.stride)
+    return Subject(name or spec.name, passes, whole.lead, whole.group, rate, cell, dtype, about)
 
 
 def of_function(name: str, run: Callable[[Tensor], Tensor], lead: int = 0, group: int = 1) -> Subject:

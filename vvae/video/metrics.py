@@ -37,8 +37,36 @@ def flicker(source: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
     The mean over pixels and channels of |e(t) - e(t-1)|, e the result less the source, both clamped: 0 where the error
     stands still, however great it is.
     """
-    error = (result.float().clamp(-1, 1) - source.float().clamp(-1, 1)) * (255 / 2)
-    return error.diff(dim=2).abs().mean(dim=(1, 3, 4), dtype=torch.float64).float()
+    return _error(source, result).diff(dim=2).abs().mean(dim=(1, 3, 4), dtype=torch.float64).float()
+
+
+def shift(source: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
+    """How far each channel of each frame lies off: `b 3 t h w` in [-1, 1] twice -> `b t 3`, of 255 levels.
+
+    The mean over pixels of the result less the source, both clamped, in float64.
+    """
+    return _error(source, result).mean(dim=(3, 4), dtype=torch.float64).transpose(1, 2)
+
+
+def border_errors(source: torch.Tensor, result: torch.Tensor, cell: int) -> torch.Tensor | None:
+    """Whether the error forms a grid: `b 3 t h w` in [-1, 1] twice -> `b t 2`, of squared 255 levels, in float64.
+
+    The mean squared error of the pixels next to a border between cells of `cell` x `cell` pixels, and of all others.
+    The outermost cells are left out: there half of every neighbourhood is missing. None where no pixel is of one of
+    the two kinds, as in cells of two pixels.
+    """
+    errors = _error(source, result)[..., cell:-cell, cell:-cell].square().mean(dim=1, dtype=torch.float64)
+    places = (torch.arange(side, device=errors.device) % cell for side in errors.shape[2:])
+    row, column = ((place == 0) | (place == cell - 1) for place in places)
+    border = row[:, None] | column[None]
+    if border.all() or not border.any():
+        return None
+    return torch.stack([errors[..., border].mean(-1), errors[..., ~border].mean(-1)], dim=-1)
+
+
+def _error(source: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
+    """The clamped result less the clamped source, of 255 levels."""
+    return (result.float().clamp(-1, 1) - source.float().clamp(-1, 1)) * (255 / 2)
 
 
 def _frames(video: torch.Tensor) -> torch.Tensor:
