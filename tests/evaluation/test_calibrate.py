@@ -16,7 +16,7 @@ from vvae import checkpoint
 from vvae.autoencoder import VideoAutoencoder
 from vvae.errors import CheckpointError, VideoError, VvaeError
 from vvae.evaluation import calibrate as module
-from vvae.evaluation.calibrate import Calibration, calibrate, write_model
+from vvae.evaluation.calibrate import Calibration, calibrate, scaling_of, write_model
 from vvae.models import load
 from vvae.scaling import Affine, ClipNorm
 from vvae.tiling import steps
@@ -47,10 +47,10 @@ def test_shift_and_scale_are_those_of_all_latents_at_once(
     model: VideoAutoencoder, clips: list[Path], tmp_path: Path
 ) -> None:
     latents = torch.cat([mean for mean, _ in posteriors(model, clips)], 1)
-    found = calibrate(model, clips, tmp_path / "part", ALL).scaling()
+    found = scaling_of(calibrate(model, clips, tmp_path / "part", ALL).moments)
     assert found.shift == pytest.approx(latents.mean(1).tolist(), rel=1e-4, abs=1e-5)
     assert found.scale == pytest.approx((1 / latents.std(1, correction=0)).tolist(), rel=1e-4)
-    together = calibrate(model, clips, tmp_path / "part", ALL).scaling(one_for_all=True)
+    together = scaling_of(calibrate(model, clips, tmp_path / "part", ALL).moments, one_for_all=True)
     assert together.shift == pytest.approx(latents.mean().item(), rel=1e-4)
     assert together.scale == pytest.approx(1 / latents.std(correction=0).item(), rel=1e-4)
 
@@ -161,7 +161,7 @@ def test_a_written_model_is_the_same_but_for_its_scaling(
     half = {name: tensor.bfloat16() for name, tensor in model.state_dict().items()}
     checkpoint.save_weights(tmp_path / "m.safetensors", half, model.spec.to_json())
     opened = load(tmp_path / "m.safetensors")
-    scaling = calibrate(opened, clips, tmp_path / "part", ALL).scaling()
+    scaling = scaling_of(calibrate(opened, clips, tmp_path / "part", ALL).moments)
     write_model(tmp_path / "m.safetensors", scaling, tmp_path / "new.safetensors")
     before, after = (checkpoint.load_weights(tmp_path / name)[1] for name in ("m.safetensors", "new.safetensors"))
     assert checkpoint.digest(before) == checkpoint.digest(after)
@@ -193,7 +193,7 @@ def test_latents_without_numbers_to_find_are_refused(
         for parameter in still.encoder.parameters():
             parameter.zero_()
     with pytest.raises(VvaeError, match="the same everywhere"):
-        calibrate(still, clips, tmp_path / "part", ALL).scaling()
+        scaling_of(calibrate(still, clips, tmp_path / "part", ALL).moments)
     with pytest.raises(VvaeError, match="at least one"):
         calibrate(model, [], tmp_path / "none", ALL)
 

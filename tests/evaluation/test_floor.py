@@ -61,6 +61,13 @@ def test_floor_of_clips_is_the_same_one_by_one_and_at_once(fitted):
         torch.testing.assert_close(one.basis, other.basis, atol=1e-5, rtol=0)
 
 
-def test_no_floor_is_fitted_to_clips_without_a_group():
+def test_floor_of_single_frames_takes_groups_that_stand_still():
+    frames = smooth_clips()[:, :, :1]
+    fitted = floor.fit([frames])
+    still = fitted.group.decode(fitted.group.encode(frames.expand(-1, -1, 4, -1, -1)))
+    torch.testing.assert_close(still[:, :, 3:], fitted.lead.decode(fitted.lead.encode(frames)), atol=1e-5, rtol=0)
+
+
+def test_no_floor_is_fitted_to_nothing():
     with pytest.raises(VvaeError, match="a covariance of 0 vectors; it takes 1 or more"):
-        floor.fit([smooth_clips()[:, :, :3]])
+        floor.fit([])

@@ -97,7 +97,7 @@ def calibrate(
 ) -> None:
     """Find the shift and scale of a model's latents over clips; stopped and called again, it goes on where it was."""
     from vvae.evaluation.calibrate import calibrate as run
-    from vvae.evaluation.calibrate import write_model
+    from vvae.evaluation.calibrate import scaling_of, write_model
     from vvae.video.output import refuse_taken
     from vvae.video.whole import whole_file
 
@@ -109,7 +109,7 @@ def calibrate(
     protocol = _protocol(frames, start, size, crop, dtype)
     with o.progress("calibrate") as report:
         held = run(opened.model, taken, part, protocol, of=of, weights=opened.weights, progress=report)
-    scaling = held.scaling(one_for_all=scalar)
+    scaling = scaling_of(held.moments, one_for_all=scalar)
     told = {
         "shift": scaling.shift,
         "scale": scaling.scale,

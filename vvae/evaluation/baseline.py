@@ -69,8 +69,8 @@ def _pieces(clips: Sequence[Clip], group: int, side: int, progress: Progress | N
             if len(held) == most:
                 yield _filled(torch.cat(held, 2), most, side)
                 held = []
-        if held:  # a clip that is shorter than a group is filled to one, as it is when it passes
-            yield _filled(torch.cat(held, 2), max(len(held), group), side)
+        if held:
+            yield _filled(torch.cat(held, 2), len(held), side)
         if progress is not None:
             progress(done, len(clips))
 

@@ -127,19 +127,20 @@ class Calibration:
         with whole_file(self.file) as fresh:
             fresh.write_text(json.dumps(told))
 
-    def scaling(self, one_for_all: bool = False) -> Affine:
-        """The shift and scale that give every channel mean 0 and variance 1; or all of them together.
 
-        Errors: VvaeError where a channel never changes.
-        """
-        mean, square = self.moments.mean, self.moments.covariance(unbiased=False).diagonal() + self.moments.mean**2
-        if one_for_all:
-            mean, square = mean.mean(), square.mean()
-        deviation = (square - mean**2).clamp(min=0).sqrt()
-        if not (deviation > 0).all():
-            raise VvaeError("a channel of the latents is the same everywhere; no scale can be found, give other clips")
-        shift, scale = mean.tolist(), (1 / deviation).tolist()
-        return Affine(shift=shift, scale=scale) if one_for_all else Affine(shift=tuple(shift), scale=tuple(scale))
+def scaling_of(moments: Moments, one_for_all: bool = False) -> Affine:
+    """The shift and scale that give every channel of latents mean 0 and variance 1; or all of them together.
+
+    Errors: VvaeError where a channel never changes.
+    """
+    mean, square = moments.mean, moments.covariance(unbiased=False).diagonal() + moments.mean**2
+    if one_for_all:
+        mean, square = mean.mean(), square.mean()
+    deviation = (square - mean**2).clamp(min=0).sqrt()
+    if not (deviation > 0).all():
+        raise VvaeError("a channel of the latents is the same everywhere; no scale can be found, give other clips")
+    shift, scale = mean.tolist(), (1 / deviation).tolist()
+    return Affine(shift=shift, scale=scale) if one_for_all else Affine(shift=tuple(shift), scale=tuple(scale))
 
 
 def write_model(source: str | Path, scaling: Affine, out: str | Path) -> None:
@@ -177,7 +178,7 @@ def _of_clip(model: VideoAutoencoder, clip: Clip, of: Of, plan: Plan, tell: Told
     way, seen = plan.way("encode"), 0
     found = Moments.none(model.spec.latents.channels)
     for step in encoded(way.on(model, "encode"), in_steps(clip.shown(), model.spec.chunks("encode"), way.groups)):
-        found = found.merged(_moments(step.posterior, of))
+        found = found.merged(latent_moments(step.posterior, of))
         frames = step.step.frames.shape[2]
         seen += frames
         tell(frames)
@@ -186,8 +187,8 @@ def _of_clip(model: VideoAutoencoder, clip: Clip, of: Of, plan: Plan, tell: Told
     return found, seen
 
 
-def _moments(posterior: DiagonalGaussian, of: Of) -> Moments:
-    """Over all positions. A sample has the mean's covariance and, by itself, the posterior's variance."""
+def latent_moments(posterior: DiagonalGaussian, of: Of = "mode") -> Moments:
+    """Of all positions of latents. A sample has the mean's covariance and, by itself, the posterior's variance."""
     found = Moments.of(_vectors(posterior.mean))
     if of == "mode":
         return found

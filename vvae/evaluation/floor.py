@@ -16,6 +16,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vvae.evaluation.moments import Moments
+from vvae.framing import fill
 
 BLOCK = 8
 
@@ -69,13 +70,16 @@ class Floor:
 
 def fit(videos: Iterable[Tensor], channels: int = 16, group: int = 4, side: int = BLOCK) -> Floor:
     """The floor of a material: every clip `b c t h w` in [-1, 1] counts each of its frames as a lead, each run of
-    `group` as a group, in blocks of `side` x `side` pixels. Sums run in float64; the result is float32.
+    `group` as a group, in blocks of `side` x `side` pixels. One that is shorter than a group stands still to its end.
+    Sums run in float64; the result is float32.
     """
     lead, grouped = Moments.none(0), Moments.none(0)
     for video in videos:
-        whole = video.shape[2] // group * group
+        frames, *size = video.shape[2:]
+        whole = frames // group * group
         lead = lead.merged(_moments(video, 1, side))
-        grouped = grouped.merged(_moments(video[:, :, :whole], group, side))
+        groups = video[:, :, :whole] if whole else fill(video, group, *size)
+        grouped = grouped.merged(_moments(groups, group, side))
     return Floor(components(lead, channels, 1, side), components(grouped, channels, group, side))
 
 
@@ -87,9 +91,7 @@ def _moments(video: Tensor, frames: int, side: int) -> Moments:
 def components(moments: Moments, channels: int, frames: int, side: int) -> Components:
     """The `channels` directions of greatest variance (all, where a block has fewer numbers), the greatest first.
 
-    A fixed sign makes them reproducible.
-
-    Errors: VvaeError where there is no block.
+    A fixed sign makes them reproducible. Errors: VvaeError where there is no block.
     """
     values, vectors = torch.linalg.eigh(moments.covariance(unbiased=False))
     basis = vectors.T.flip(0)[:channels]

@@ -123,6 +123,16 @@ def of_model(
     )
 
 
+def in_a_line(model: OfModel) -> str:
+    """PSNR, by position too, grid and colour: "29.41 dB (lead 29.30, positions 29.2 29.5, ...), borders 1.07, ..."."""
+    places = [f"{value:.2f}" for value in model.positions["psnr"] if value is not None]
+    parts = [] if model.lead["psnr"] is None else [f"lead {model.lead['psnr']:.2f}"]
+    parts += [f"positions {' '.join(places)}", f"spread {model.spread['psnr']:.2f}"] if places else []
+    borders = [] if model.systematic.borders is None else [f"borders {model.systematic.borders:.3f}"]
+    figures = [f"{model.mean['psnr']:.2f} dB ({', '.join(parts)})", *borders, f"colour {model.systematic.colour:.2f}"]
+    return ", ".join(figures)
+
+
 def _systematic(clips: Sequence[Systematic]) -> Systematic:
     """Means over clips: what they have in common, so that shifts to both sides are none."""
     return Systematic(

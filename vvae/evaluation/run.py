@@ -113,7 +113,7 @@ class _Gathered:
             self._frames = []
 
 
-class _Clock:
+class Clock:
     """Seconds that an iterator took."""
 
     def __init__(self) -> None:
@@ -142,7 +142,7 @@ class _OfSubject:
 
     def add(self, clip: Clip, meter: Meter, sources: _Gathered | None, tell: Told) -> None:
         """The next clip; `sources` takes its frames, too, where no other subject gives them."""
-        subject, reading, both = self.subject, _Clock(), _Clock()
+        subject, reading, both = self.subject, Clock(), Clock()
         for source, result in both.timed(subject.passes(reading.timed(clip.shown()), clip)):
             meter.add(source, result)
             self.gathered.add(result)

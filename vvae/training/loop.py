@@ -13,10 +13,12 @@ from torch import Tensor
 from vvae import checkpoint
 from vvae.autoencoder import VideoAutoencoder
 from vvae.errors import CheckpointError, VideoError, VvaeError
-from vvae.scaling import Affine
+from vvae.evaluation.calibrate import latent_moments, scaling_of
+from vvae.evaluation.moments import Moments
+from vvae.evaluation.results import in_a_line
 from vvae.training import handover, journal, order, parallel, snapshots
 from vvae.training.batches import Batches, loaded
-from vvae.training.judge import judge
+from vvae.training.judge import judge, keep
 from vvae.training.learner import Learner, Told, whole
 from vvae.training.parallel import World
 from vvae.training.recipe import Recipe
@@ -37,8 +39,8 @@ def train(
     minutes: float | None = None,
     report: Report = print,
 ) -> Path | None:
-    """Train a recipe in the folder `out`, which holds material, checkpoints, `log.jsonl`, pictures and, at the end,
-    `model.safetensors`. Under `torchrun`, every process calls it alike.
+    """Train a recipe in the folder `out`, which holds material, checkpoints, `log.jsonl`, `held_out.jsonl`, pictures
+    and, at the end, `model.safetensors`. Under `torchrun`, every process calls it alike.
 
     `recipe` is one, a YAML or JSON file, or the name of one that ships with vvae. Stops after `minutes` with a
     checkpoint, from which the next call goes on: the result is that of one run without a stop, bit for bit at the same
@@ -278,12 +280,16 @@ class Run:
         model = self.averaged()  # by all processes, of their shards
         if not self.world.first:
             return
+        try:
+            figures = judge(model, self.held_out)
+        except VideoError as error:  # a model that gives no numbers: whether the run stops, its guard decides
+            return self.report(f"step {self.step}: held out not judged: {error}")
+        keep(figures, self.step, self.out / "held_out.jsonl")
+        self.report(f"step {self.step}: held out {in_a_line(figures)}")
+        (self.out / "pictures").mkdir(exist_ok=True)
+        first = self.held_out[0].to(self.world.device)
         with torch.no_grad():
-            clips = torch.stack(self.held_out).to(self.world.device)
-            self.report(f"step {self.step}: held out {judge(model, clips)}")
-            (self.out / "pictures").mkdir(exist_ok=True)
-            picture = self.out / "pictures" / f"step_{self.step:08d}.png"
-            journal.draw_clips(clips[0], model(clips[:1])[0], picture)
+            journal.draw_clips(first, model(first[None])[0], self.out / "pictures" / f"step_{self.step:08d}.png")
 
     def averaged(self) -> VideoAutoencoder:
         """A copy in one piece, with the averaged weights where there are any, in evaluation mode."""
@@ -298,7 +304,7 @@ class Run:
         model, file = self.averaged(), self.out / "model.safetensors"
         if self.world.first:
             if self.recipe.calibrate:
-                _calibrate(model, self._pieces(self.source, self.recipe.calibrate, -1))
+                _calibrate(model, self._pieces(self.source, self.recipe.calibrate, -1), self.report)
             checkpoint.save_weights(file, dict(model.state_dict()), model.spec.to_json())
             if self.log is not None:
                 journal.draw_curves(self.log.curves, self.out / "curves.png")
@@ -307,13 +313,12 @@ class Run:
 
 
 @torch.no_grad()
-def _calibrate(model: VideoAutoencoder, clips: Iterator[Tensor]) -> None:
-    """Sets the latents' shift and scale to those of clips `3 t h w`."""
-    dtype = next(model.parameters()).dtype
-    latents = torch.cat([model.encode(clip[None].to(dtype)).mean.flatten(2)[0] for clip in clips], 1)
-    shift, scale = latents.mean(1), 1 / latents.std(1)
-    model.spec = model.spec.replace(latent=Affine(shift=_rounded(shift), scale=_rounded(scale)))
-
-
-def _rounded(values: Tensor) -> tuple[float, ...]:
-    return tuple(round(value, 5) for value in values.tolist())
+def _calibrate(model: VideoAutoencoder, clips: Iterator[Tensor], report: Report) -> None:
+    """Sets the latents' shift and scale to those of clips `3 t h w`, if there are any."""
+    device, moments = next(model.parameters()).device, Moments.none(model.spec.latents.channels)
+    for clip in clips:
+        moments = moments.merged(latent_moments(model.encode(clip[None].to(device))))
+    try:
+        model.spec = model.spec.replace(latent=scaling_of(moments))
+    except VvaeError as error:  # a channel that learned nothing is no reason to give up the model
+        report(f"shift and scale of the latents stay those of the spec: {error}")
