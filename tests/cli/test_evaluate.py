@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.losses.thin import thin_file
+from vvae import checkpoint
 from vvae.evaluation import calibrate as module
 from vvae.models import load
 
@@ -51,7 +52,11 @@ def test_eval_prints_its_result_as_json(workplace: Path, run: Run, capsys: pytes
 def test_lpips_is_measured_by_a_file(workplace: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     file = thin_file(workplace)
     assert run("eval", "model.safetensors", *SMALL, "--lpips", file, "--json") == 0
-    assert told(capsys)["models"][0]["mean"]["lpips"] > 0
+    found, (_, weights) = told(capsys), checkpoint.load_weights(file)
+    assert found["models"][0]["mean"]["lpips"] > 0
+    assert found["lpips_sha256"] == checkpoint.digest(weights)
+    page = (workplace / "evaluation" / "evaluation.md").read_text()
+    assert f"LPIPS by the weights of sha256 {found['lpips_sha256']}." in page
     assert run("eval", "model.safetensors", *SMALL, "--out", "other", "--lpips", "none.safetensors") == 2
     assert "vvae convert lpips" in capsys.readouterr().err
     assert not (workplace / "other").exists()

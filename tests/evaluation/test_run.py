@@ -141,6 +141,7 @@ def test_a_frechet_distance_compares_features_of_sources_and_results(clips: list
 def test_lpips_stands_beside_the_other_figures(clips: list[Path]) -> None:
     found = evaluate([shift(0.1)], clips[:1], PLAIN, lpips=lambda a, b: (a - b).abs().mean(dim=(1, 3, 4), keepdim=True))
     assert found.models[0].mean["lpips"] == pytest.approx(0.1, abs=1e-5)
+    assert found.lpips_sha256 is None, "a function has no digest"
 
 
 def test_progress_counts_the_frames_of_all_models(clips: list[Path]) -> None:

@@ -46,6 +46,8 @@ def markdown(found: Evaluation) -> str:
     lines = ["# Evaluation", "", *wrap(LEGEND, 120), ""]
     for title, rows in sections:
         lines += [f"## {title}", "", *_table(rows), ""]
+    if found.lpips_sha256:
+        lines += [f"LPIPS by the weights of sha256 {found.lpips_sha256}.", ""]
     gpu = f", {machine.gpu}" if machine.gpu else ""
     lines.append(f"vvae {found.vvae}, torch {machine.torch}, {machine.cpu}, {machine.threads} threads{gpu}.")
     return "\n".join(lines) + "\n"

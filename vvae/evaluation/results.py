@@ -58,9 +58,10 @@ class OfModel(Figure):
 
 
 class Evaluation(Figure):
-    """All that `vvae eval` writes down."""
+    """All that `vvae eval` writes down. lpips_sha256: the digest of the weights by which LPIPS was measured."""
 
     protocol: Protocol
+    lpips_sha256: str | None
     machine: Machine
     vvae: str
     clips: tuple[Mapping[str, Any], ...]

@@ -23,6 +23,7 @@ from vvae.evaluation.protocol import Clip, Protocol, promised
 from vvae.evaluation.results import Evaluation, OfClip
 from vvae.evaluation.subjects import Subject
 from vvae.evaluation.told import Progress, Told
+from vvae.losses import LPIPS
 
 T = TypeVar("T")
 
@@ -40,9 +41,9 @@ def evaluate(
     """Every clip through every subject: figures of each frame, grid and colour; LPIPS and Fréchet distance on demand.
 
     Memory does not grow with a clip that streams, unless `features` asks for it whole. lpips: a function of clips
-    `1 3 t h w` in [-1, 1], source and result, to a distance of each frame, as `LPIPS`. features: a function of clips
-    `b 3 t h w` in [-1, 1] to their features `b d`, for the Fréchet distance over all clips. progress: frames done, and
-    how many there are.
+    `1 3 t h w` in [-1, 1], source and result, to a distance of each frame; the result holds the digest of an `LPIPS`.
+    features: a function of clips `b 3 t h w` in [-1, 1] to their features `b d`, for the Fréchet distance over all
+    clips. progress: frames done, and how many there are.
 
     Errors: before anything runs, VideoError for a clip that cannot be read or is too short or too small, VvaeError for
     two subjects of one name, one that computes in another dtype than the protocol says, or
@@ -64,6 +65,7 @@ def evaluate(
     models = [one.figures(sources) for one in found]
     return Evaluation(
         protocol=protocol,
+        lpips_sha256=lpips.digest if isinstance(lpips, LPIPS) else None,
         machine=machine,
         vvae=version("vvae"),
         clips=tuple(clip.to_dict() for clip in taken),

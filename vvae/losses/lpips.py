@@ -60,6 +60,7 @@ class LPIPS(nn.Module):
     One channel is taken for three equal ones. Sides are at least 16 pixels. The weights come with the
     constructor by own names (`conv1_1.weight`, ..., `linear5.weight`): VGG16 with biases (torch) or without (mindcv).
     They are no parameters: nothing trains them, and no state dict holds them. There is no dropout in any mode.
+    `digest` is theirs, as `vvae convert lpips` tells it.
 
     Source: arXiv 1801.03924 as taming-transformers has it: features behind relu1_2, 2_2, 3_3, 4_3, 5_3, each divided by
     its norm over channels + 1e-10, squared difference, a weighted sum over channels, mean over pixels, sum of the five.
@@ -72,6 +73,7 @@ class LPIPS(nn.Module):
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         check_weights(weights, "the weights of LPIPS")
+        self.digest = checkpoint.digest(weights)
         for name in (*_CONVS, *(f"linear{i}" for i in range(1, len(DEPTHS) + 1))):
             setattr(self, name, Fixed(weights[f"{name}.weight"], weights.get(f"{name}.bias")))
         for name, values in (("shift", SHIFT), ("scale", SCALE)):
