@@ -3,50 +3,61 @@
     python benchmarks/quality.py                                  # held-out material
     python benchmarks/quality.py clip.mp4 other.mp4:3             # files; ":3" takes stream 3
 
-A file is read at 256 pixels on its shorter side (Lanczos), cropped to multiples of 8, its first 65 frames. PSNR is
-taken of each frame of the clamped float output, before any codec, and averaged over frames. The floor is fitted to
-training material alone, with 16 numbers per position as the model's.
+A file is read at 256 pixels on its shorter side (Lanczos), cropped to multiples of 8, its first 65 frames. Figures are
+those of `vvae eval`. The floor is fitted to training material alone, with 16 numbers per position as the model's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import vvae
-from vvae.evaluation import floor
+from vvae.evaluation import Protocol, evaluate, floor, of_model
+from vvae.evaluation.results import OfModel, in_a_line
 from vvae.models.small import vvae_small
 from vvae.training import material, pool
 from vvae.training.judge import judge
 from vvae.training.pool import PoolSpec
 from vvae.training.start import start_from
-from vvae.video import read_clip
 
-SIZE, FRAMES, CROP = 256, 65, 8
+PROTOCOL = Protocol(crop=8)
+HELD_OUT = 24
+KEPT = {"mean", "lead", "positions", "spread", "systematic"}
+Models = Mapping[str, vvae.VideoAutoencoder]
 
 
 def linear_floor(clips: int) -> vvae.VideoAutoencoder:
     """vvae-small as it is before its first step, from so many training clips."""
     spec, model = PoolSpec(clips=clips), vvae_small().build()
     start_from(model, floor.fit(pool.to_float(spec.clip(index)[None]) for index in range(clips)))
-    return model
+    return model.eval()
 
 
-def held_out(clips: int) -> dict[str, Tensor]:
-    """Clips `1 3 17 128 128` that no training saw, joined in one batch."""
-    return {"held out": torch.stack([torch.from_numpy(material.validation_clip(index)) for index in range(clips)])}
+def held_out() -> list[Tensor]:
+    """Clips `3 17 128 128` that no training saw, as they were rendered: not rounded to 8 bit, as in files."""
+    return [torch.from_numpy(material.validation_clip(index)) for index in range(HELD_OUT)]
 
 
-def from_file(given: str) -> dict[str, Tensor]:
-    """The beginning of a file by the protocol, in whole groups."""
+def of_file(models: Models, given: str) -> tuple[OfModel, ...]:
+    """The beginning of FILE or FILE:STREAM by the protocol."""
     path, _, stream = given.partition(":")
-    read = read_clip(path, size=SIZE, crop=CROP, frames=FRAMES, stream=int(stream) if stream else None)
-    return {Path(path).name: torch.cat(list(read), dim=2)}
+    protocol = PROTOCOL.replace(stream=int(stream) if stream else None)
+    return evaluate([of_model(model, name) for name, model in models.items()], [path], protocol).models
+
+
+def measured(models: Models, files: list[str]) -> Iterator[tuple[str, str, OfModel]]:
+    """What was measured, the model's name, and what was found."""
+    for file in files:
+        yield from ((Path(file.partition(":")[0]).name, found.name, found) for found in of_file(models, file))
+    if not files:
+        clips = held_out()
+        yield from (("held out", name, judge(model, clips)) for name, model in models.items())
 
 
 def main() -> None:
@@ -56,14 +67,11 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=200, help="training clips that the floor is fitted to")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args()
-    clips = {name: video for file in given.files for name, video in from_file(file).items()} or held_out(24)
     models = {"floor": linear_floor(given.clips), given.model: vvae.load(given.model)}
     found = {}
-    for clip, video in clips.items():
-        for name, model in models.items():
-            figures = judge(model, video)
-            found[f"{clip} / {name}"] = {**asdict(figures), "spread": figures.spread}
-            print(f"{clip}, {name}: {figures}, spread {figures.spread:.2f} dB", flush=True)
+    for clip, name, figures in measured(models, given.files):
+        found[f"{clip} / {name}"] = figures.model_dump(include=KEPT)
+        print(f"{clip}, {name}: {in_a_line(figures)}", flush=True)
     if given.json:
         given.json.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -11,11 +11,12 @@ import torch
 from tests.cli.test_clips import IN_PIECES
 from tests.evaluation.conftest import PLAIN, write_clip
 from tests.models.tiny import Identity, tiny_model
+from tests.video.test_read import two_streams
 from vvae.arch import od_vae
 from vvae.autoencoder import VideoAutoencoder
 from vvae.errors import VideoError, VvaeError
 from vvae.evaluation import Evaluation, Protocol, Subject, evaluate, of_function, of_model
-from vvae.evaluation.report import write
+from vvae.evaluation.report import markdown, write
 from vvae.tiling import steps
 from vvae.video import psnr, read_clip
 
@@ -123,6 +124,17 @@ def test_the_start_leaves_frames_out(clips: list[Path]) -> None:
     from_four = PLAIN.replace(start=4)
     seen = torch.cat([frame for frame, _ in from_four.clip(clips[2]).shown()], 2)
     assert torch.equal(seen, torch.cat(list(read_clip(clips[2])), 2)[:, :, 4:])
+
+
+def test_a_stream_of_a_file_can_be_chosen(tmp_path: Path) -> None:
+    path, protocol = two_streams(tmp_path / "two.mp4"), PLAIN.replace(frames=3)
+    for stream, side in ((1, 32), (2, 64)):
+        found = evaluate([shift(0)], [path], protocol.replace(stream=stream))
+        assert (found.clips[0]["height"], found.clips[0]["width"]) == (side, side)
+        assert f"| stream | {stream} |" in markdown(found)
+    page = markdown(evaluate([shift(0)], [path], protocol))
+    assert "| stream | the best video stream |" in page
+    assert "| size | as it is |" in page
 
 
 def test_a_frechet_distance_compares_features_of_sources_and_results(clips: list[Path]) -> None:

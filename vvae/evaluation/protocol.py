@@ -20,12 +20,14 @@ class Protocol(Spec):
     """What is measured, and how. Fields with one legal value say what this version of vvae does.
 
     frames: so many of each clip, after the first `start` (a clip that has fewer is refused); None: all that it has.
+    stream: index among the streams of a file, None: its best video stream.
     size: short side in pixels after the resize, None: as it is. crop: around the centre, to multiples of a number, or
     to (height, width). dtype: what models compute in. resamples, confidence, seed: of the bootstrap over clips.
     """
 
     frames: PositiveInt | None = 65
     start: NonNegativeInt = 0
+    stream: NonNegativeInt | None = None
     size: PositiveInt | None = 256
     filter: Literal["lanczos, 8 bit"] = "lanczos, 8 bit"
     crop: PositiveInt | tuple[PositiveInt, PositiveInt] = 32
@@ -52,7 +54,7 @@ class Protocol(Spec):
 
     def clip(self, path: str | Path) -> Clip:
         """A clip as this protocol takes it."""
-        return Clip(Selection(Path(path), self.frames, self.start, self.size), self)
+        return Clip(Selection(Path(path), self.frames, self.start, self.size, self.stream), self)
 
     def cropped(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of a frame after the crop; not positive where it is smaller than that."""

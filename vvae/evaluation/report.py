@@ -42,7 +42,7 @@ def markdown(found: Evaluation) -> str:
     if found.differences:
         sections.append(("Differences", differences_table(found)))
     sections.append(("Clips", clips_table(found)))
-    sections.append(("Protocol", [("", ""), *((k, _told(v)) for k, v in found.protocol.model_dump().items())]))
+    sections.append(("Protocol", [("", ""), *((k, _told(k, v)) for k, v in found.protocol.model_dump().items())]))
     lines = ["# Evaluation", "", *wrap(LEGEND, 120), ""]
     for title, rows in sections:
         lines += [f"## {title}", "", *_table(rows), ""]
@@ -138,8 +138,11 @@ def _heading(metric: str) -> str:
     return f"{METRICS[metric].title} {'↑' if METRICS[metric].sign > 0 else '↓'}"
 
 
-def _told(value: object) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else "all" if value is None else str(value)
+def _told(field: str, value: object) -> str:
+    """A field of the protocol in words."""
+    if value is None:
+        return {"frames": "all", "stream": "the best video stream", "size": "as it is"}[field]
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _table(rows: Rows) -> Iterator[str]:
