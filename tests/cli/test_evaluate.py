@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.losses.thin import thin_file
+from tests.video.test_read import two_streams
 from vvae import checkpoint
 from vvae.evaluation import calibrate as module
 from vvae.models import load
@@ -71,6 +72,18 @@ def test_all_frames_of_their_own_size_can_be_asked_for(
     found = json.loads((workplace / "evaluation" / "evaluation.json").read_text())
     assert (found["protocol"]["frames"], found["protocol"]["size"]) == (None, None)
     assert (found["clips"][0]["height"], found["models"][0]["clips"][0]["frames"]) == (32, 19)
+
+
+def test_a_stream_can_be_chosen(workplace: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    two_streams(workplace / "two.mp4")
+    call = ("--clips", "two.mp4", "--frames", "3", "--size", "0", "--crop", "1")
+    for stream, side in (("1", 32), ("2", 64)):
+        assert run("eval", "model.safetensors", *call, "--out", stream, "--stream", stream, "--json") == 0
+        assert told(capsys)["clips"][0]["height"] == side
+    assert run("calibrate", "model.safetensors", *call, "--out", "n.json", "--stream", "2", "--json") == 0
+    assert told(capsys)["positions"] == 2 * 8 * 8
+    assert run("eval", "model.safetensors", *call, "--out", "0", "--stream", "0") == 2
+    assert "stream 0 is not a video stream" in capsys.readouterr().err
 
 
 def test_a_single_frame_has_no_flicker(workplace: Path, run: Run) -> None:

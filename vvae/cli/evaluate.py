@@ -34,6 +34,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder for the result.")] = Path("evaluation"),
     frames: ProtocolFrames = 65,
     start: o.Start = 0,
+    stream: o.Stream = None,
     size: ProtocolSize = 256,
     crop: Crop = "32",
     baseline: Annotated[
@@ -62,7 +63,7 @@ def evaluate(
     from vvae.video.output import refuse_taken
 
     refuse_taken(out)
-    protocol = _protocol(frames, start, size, crop, dtype)
+    protocol = _protocol(frames, start, stream, size, crop, dtype)
     taken = _clips(clips)
     function = None if features is None else _function(features)
     distance = None if lpips is None else LPIPS.load(lpips).to(device)
@@ -87,6 +88,7 @@ def calibrate(
     ],
     frames: ProtocolFrames = 65,
     start: o.Start = 0,
+    stream: o.Stream = None,
     size: ProtocolSize = 256,
     crop: Crop = "32",
     of: Annotated[Literal["mode", "sample"], typer.Option(help="Of the posterior's mode, or of samples.")] = "mode",
@@ -106,7 +108,7 @@ def calibrate(
     refuse_taken(out)
     taken, part = _clips(clips), out.with_name(f"{out.name}.part")
     opened = o.open_model(model, device, dtype)
-    protocol = _protocol(frames, start, size, crop, dtype)
+    protocol = _protocol(frames, start, stream, size, crop, dtype)
     with o.progress("calibrate") as report:
         held = run(opened.model, taken, part, protocol, of=of, weights=opened.weights, progress=report)
     scaling = scaling_of(held.moments, one_for_all=scalar)
@@ -134,14 +136,14 @@ def calibrate(
     print(f"see    {out}")
 
 
-def _protocol(frames: int, start: int, size: int, crop: str, dtype: Any) -> Protocol:
+def _protocol(frames: int, start: int, stream: int | None, size: int, crop: str, dtype: Any) -> Protocol:
     from vvae.evaluation.protocol import Protocol
 
     sides = [side for side in crop.split("x") if side.isdecimal() and int(side)]
     if len(sides) != crop.count("x") + 1 or len(sides) > 2:
         raise VvaeError(f"--crop {crop}: is no number of pixels and no HxW; write it as 32 or 256x256")
     given = int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
-    return Protocol(frames=frames or None, start=start, size=size or None, crop=given, dtype=dtype)
+    return Protocol(frames=frames or None, start=start, stream=stream, size=size or None, crop=given, dtype=dtype)
 
 
 def _clips(places: list[Path]) -> list[Path]:
