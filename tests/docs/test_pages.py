@@ -53,7 +53,6 @@ def folder(clip: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 # the compiler of torch imports a part of torch that is deprecated
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     "page",
     # the first steps are those of the README too, on all frames of the demo clip

@@ -293,6 +293,7 @@ def test_a_recipe_that_is_not_there_is_refused_with_those_that_are(tmp_path: Pat
         ({"model": {"name": "vvae_smal"}}, "vvae-small"),
         ({"model": {"name": "tae", "start": "linear"}}, "no linear path"),
         ({"model": {"name": "iv_vae", "fields": {"widht": 3}}}, "widht"),
+        ({"model": {"name": "reducio"}, "calibrate": 1}, "clip by clip"),
         ({"data": {"kind": "clips", "path": "nowhere"}}, "no such file"),
         ({"stage": {"objective": "tae.nothing"}}, "no published objective"),
         ({"stage": {"objective": "open_sora.stage3"}}, "LPIPS"),

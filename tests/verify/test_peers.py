@@ -74,7 +74,6 @@ def broken(found: Iterable[Finding | Mapping[str, Any]]) -> dict[str, set[str]]:
 
 
 # torch's compiler imports a part of torch that is deprecated
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 @every_control
 def test_a_sound_model_keeps_every_law(name: str) -> None:
     found = findings(name)
@@ -91,7 +90,6 @@ def test_a_peer_breaks_these_laws_and_no_other(name: str) -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("name", list(SIZES))
 def test_a_peer_breaks_these_laws_and_no_other_of_all(name: str) -> None:
     found = findings(name)

@@ -17,7 +17,7 @@ from vvae.colours import INK
 
 FEW = 12
 """Curves in a figure at most."""
-POINTS = 400
+POINTS = 100
 """Of a curve at least, once it has so many, and less than twice as many."""
 
 
@@ -83,6 +83,15 @@ def _row(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return row
+
+
+def judged(folder: Path) -> dict[str, Curve]:
+    """What `held_out.jsonl` of a run says, over its steps; nothing where it is not there."""
+    file, curves = folder / "held_out.jsonl", dict[str, Curve]()
+    for row in map(json.loads, file.read_text().splitlines() if file.exists() else []):
+        for name, value in row["mean"].items():
+            curves.setdefault(f"held out {name}", Curve()).add(row["step"], value)
+    return curves
 
 
 def draw_curves(curves: Mapping[str, Curve], file: Path) -> None:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from vvae import checkpoint
 from vvae.autoencoder import VideoAutoencoder
-from vvae.errors import CheckpointError, VideoError, VvaeError
+from vvae.errors import CheckpointError, SpecError, VideoError, VvaeError
 from vvae.evaluation.calibrate import latent_moments, scaling_of
 from vvae.evaluation.moments import Moments
 from vvae.evaluation.results import in_a_line
+from vvae.scaling import ClipNorm
 from vvae.training import handover, journal, order, parallel, snapshots
 from vvae.training.batches import Batches, loaded
 from vvae.training.judge import judge, keep
@@ -75,6 +76,10 @@ def check(recipe: Recipe, processes: int = 1) -> None:
     if recipe.held_out is not None:
         recipe.held_out.check()
     spec = recipe.model.spec()
+    if recipe.calibrate and isinstance(spec.latent, ClipNorm):
+        raise SpecError(
+            f"{spec.name} norms its latents clip by clip, they have no shift and scale; take 0", ("calibrate",)
+        )
     with torch.device("meta"):
         model = spec.build()
     for stage in recipe.stages:
@@ -271,7 +276,10 @@ class Run:
         self.report(
             f"step {self.step} of {self.recipe.steps}: loss {loss:.4g}, {each:.2f} s a step, {left:.0f} min left"
         )
-        journal.draw_curves(self.log.curves, self.out / "curves.png")
+        self._draw(self.log)
+
+    def _draw(self, log: journal.Journal) -> None:
+        journal.draw_curves({**journal.judged(self.out), **log.curves}, self.out / "curves.png")
 
     def _judge(self) -> None:
         """Held-out clips by the averaged weights: figures, and a picture of the first."""
@@ -307,7 +315,7 @@ class Run:
                 _calibrate(model, self._pieces(self.source, self.recipe.calibrate, -1), self.report)
             checkpoint.save_weights(file, dict(model.state_dict()), model.spec.to_json())
             if self.log is not None:
-                journal.draw_curves(self.log.curves, self.out / "curves.png")
+                self._draw(self.log)
         self.world.wait()
         return file
 
