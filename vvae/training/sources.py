@@ -88,7 +88,8 @@ class ClipsSpec(Spec):
     The CSV is what `vvae data check` writes: a row for each stretch without a cut, with `path`, `start` and `end` in
     frames; pieces never reach beyond their row. Paths in both are relative to the file that they stand in. A single
     picture is a clip of one frame, and a folder of pictures alone is one clip: for photographs, list them in a text
-    file. The frames before a piece in its file are decoded for it, too: split films of hours into shots beforehand.
+    file. In mp4, mov and mkv with H.264 or H.265 in closed groups of pictures a piece is decoded from the last keyframe
+    before it; elsewhere all frames before it are decoded, too: split films of hours into shots beforehand.
 
     The short side becomes `scale` times the piece's side (None: it stays, and only a shorter one is enlarged), then a
     random square is cut out; `mirror`: half of the pieces are mirrored. `first` and `most`: a part of the list.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -105,10 +105,19 @@ def _chosen(path: Path, container: InputContainer, index: int | None) -> VideoSt
     return videos[index]
 
 
-def decoded(path: Path, container: InputContainer, video: VideoStream) -> Iterator[Timed]:
-    """All frames. Errors: DamagedError where one is damaged or the stream ends earlier than the file promises."""
-    ending, count = Ending(path, container, video), 0
-    for frame in _frames(path, container, video, ending):
+def decoded(
+    path: Path,
+    container: InputContainer,
+    video: VideoStream,
+    packets: Iterator[Packet[VideoStream]] | None = None,
+    count: int = 0,
+) -> Generator[Timed, None, None]:
+    """All frames, or those of some last packets, `count` frames and as many packets behind the first.
+
+    Errors: DamagedError where one is damaged or the stream ends earlier than the file promises.
+    """
+    ending = Ending(path, container, video, count)
+    for frame in _frames(path, video, ending, packets or container.demux(video), count):
         yield Timed(frame, seconds(frame.pts, video))
         count += 1
     missing = ending.missing_data() or ending.missing_time()
@@ -116,10 +125,11 @@ def decoded(path: Path, container: InputContainer, video: VideoStream) -> Iterat
         raise DamagedError(f"{path}: ends after {count} frames ({missing}), the file is cut short")
 
 
-def _frames(path: Path, container: InputContainer, video: VideoStream, ending: Ending) -> Iterator[VideoFrame]:
+def _frames(
+    path: Path, video: VideoStream, ending: Ending, packets: Iterator[Packet[VideoStream]], count: int
+) -> Iterator[VideoFrame]:
     """The frames that are there. Errors: DamagedError at the first that is damaged."""
-    decode, count = _decoder(path, video), 0
-    packets = container.demux(video)
+    decode = _decoder(path, video)
     # The last packet of a file that is cut may be a part of one. The empty packet behind it asks the decoder for the
     # frames that wait in it: they may lie behind one that is missing.
     try:

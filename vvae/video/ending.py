@@ -19,11 +19,11 @@ _UNKNOWN_SIZE = 0xFFFF_FF00
 
 
 class Ending:
-    """Counts what comes out of a file, and says at the end what is missing."""
+    """Counts what comes out of a file, behind so many packets, and says at the end what is missing."""
 
-    def __init__(self, path: Path, container: InputContainer, video: VideoStream) -> None:
+    def __init__(self, path: Path, container: InputContainer, video: VideoStream, packets: int = 0) -> None:
         self.container, self.video = container, video
-        self.packets = 0
+        self.packets = packets
         self.size = path.stat().st_size
         self._whole_size = _promised_size(path, container.format.name)
         self._end, self._tolerance = Fraction(0), _UNSURE

@@ -56,8 +56,9 @@ def read_clip(
 ) -> Iterator[torch.Tensor]:
     """The frames of a clip as chunks `1 3 t h w`, float32 in [-1, 1], 1 <= t <= chunk; one chunk in memory.
 
-    frames: at most this many. start: so many frames at the beginning are decoded and dropped. size: the short side
-    in pixels after a Lanczos resize that keeps the aspect (the other side is rounded). crop: both sides are cropped
+    frames: at most this many. start: so many frames at the beginning are left out; most of them are not decoded where
+    their number is known without (`vvae.video.seek`), so damage among them may stay unseen. size: the short side in
+    pixels after a Lanczos resize that keeps the aspect (the other side is rounded). crop: both sides are cropped
     around the centre to multiples of it. stream: index among the file's streams (default: the best video stream).
     allow_partial: a damaged or missing end gives the frames before it instead of an error. fps: frames per second of
     a folder (default 25); of a file, in place of its own times; no frame is dropped or repeated for it.
@@ -108,7 +109,7 @@ def read_timed(
         raise VideoError(f"{path}: start is {start}, it must be 0 or more")
     path = Path(path)
     with source(path, stream, _regular(path, fps)) as clip:
-        painted = _painted(path, clip.shots(), start, allow_partial)
+        painted = _painted(path, clip.shots(start), start, allow_partial)
         fitted = ((fit(path, picture, shot.aspect, size, crop), shot.time) for shot, picture in painted)
         wanted, first = islice(fitted, frames), None
         while held := list(islice(wanted, chunk)):
@@ -122,7 +123,7 @@ def _painted(path: Path, shots: Iterator[Shot], start: int, allow_partial: bool)
     seen, shape = 0, None
     try:
         for shot in shots:
-            seen += 1
+            seen = shot.number + 1
             if seen <= start:
                 continue
             picture = shot.picture()

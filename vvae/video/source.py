@@ -18,6 +18,7 @@ from vvae.errors import VideoError
 from vvae.video.colour import Painter, Picture, is_hdr
 from vvae.video.container import decoded, opened, promised_frames
 from vvae.video.folder import is_folder, is_picture, load, pictures_of
+from vvae.video.seek import decoded_near
 from vvae.video.shape import Orientation, orientation, resized, square
 from vvae.video.times import Clock, rate
 
@@ -51,8 +52,9 @@ class ClipInfo:
 
 
 class Shot(NamedTuple):
-    """One frame: its name, when it is shown in seconds, its upright picture on demand, the shape of its pixels."""
+    """One frame: its number and name, when it is shown in seconds, its upright picture on demand, its pixels' shape."""
 
+    number: int
     name: str
     time: Fraction
     picture: Callable[[], Picture]
@@ -65,8 +67,11 @@ class Source(Protocol):
     def info(self) -> ClipInfo:
         """Decodes one frame. Errors: VideoError where there is none."""
 
-    def shots(self) -> Iterator[Shot]:
-        """All frames, once; times increase strictly. Errors: DamagedError where a frame cannot be decoded."""
+    def shots(self, first: int = 0) -> Iterator[Shot]:
+        """All frames from number `first` on, once, and maybe some of those before; times increase strictly.
+
+        Errors: DamagedError where a frame cannot be decoded.
+        """
 
 
 @contextmanager
@@ -92,9 +97,9 @@ class _Pictures:
         height, width = load(self.pictures[0]).shape[:2]
         return ClipInfo(self.path, 0, height, width, self.fps, len(self.pictures))
 
-    def shots(self) -> Iterator[Shot]:
+    def shots(self, first: int = 0) -> Iterator[Shot]:
         for index, path in enumerate(self.pictures):
-            yield Shot(path.name, index / self.fps, partial(load, path))
+            yield Shot(index, path.name, index / self.fps, partial(load, path))
 
 
 class _File:
@@ -120,14 +125,15 @@ class _File:
             hdr=is_hdr(first.frame),
         )
 
-    def shots(self) -> Iterator[Shot]:
+    def shots(self, first: int = 0) -> Iterator[Shot]:
         tick = Fraction(self.video.time_base) if self.video.time_base else None
-        clock = Clock(self.fps or rate(self.video), tick)
-        for index, (frame, time) in enumerate(decoded(self.path, self.container, self.video)):
+        for index, (frame, time) in decoded_near(self.path, self.container, self.video, first):
+            if index == 0:
+                clock = Clock(self.fps or rate(self.video), tick)
             if self._turned is None:  # some files tell the rotation with the first frame only
                 self._turned = orientation(frame)
             shown = clock.shown(time if self.fps is None else index / self.fps)
-            yield Shot(f"frame {index}", shown, partial(self._upright, frame), self._aspect())
+            yield Shot(index, f"frame {index}", shown, partial(self._upright, frame), self._aspect())
 
     def _upright(self, frame: VideoFrame) -> Picture:
         self._turned = self._turned or orientation(frame)
