@@ -206,6 +206,8 @@ def curves(path: Path) -> None:
     recipe = Recipe(
         model={"name": "vvae_small", "fields": fields},
         data={"kind": "procedural", "clips": 8, "frames": 5, "size": 32},
+        held_out={"kind": "procedural", "clips": 8, "frames": 5, "size": 32, "held_out": True},
+        judge_every=5,
         stages=[
             {
                 "steps": 80,
