@@ -1,7 +1,7 @@
 """Quality of a model beside the linear floor that training starts from, by one fixed protocol.
 
     python benchmarks/quality.py                                  # held-out material
-    python benchmarks/quality.py clip.mp4 other.mp4:3             # files; ":3" takes stream 3
+    python benchmarks/quality.py clip.mp4 other.mp4:3             # and files; ":3" takes stream 3
 
 A file is read at 256 pixels on its shorter side (Lanczos), cropped to multiples of 8, its first 65 frames. Figures are
 those of `vvae eval`. The floor is fitted to training material alone, with 16 numbers per position as the model's.
@@ -53,11 +53,10 @@ def of_file(models: Models, given: str) -> tuple[OfModel, ...]:
 
 def measured(models: Models, files: list[str]) -> Iterator[tuple[str, str, OfModel]]:
     """What was measured, the model's name, and what was found."""
+    clips = held_out()
+    yield from (("held out", name, judge(model, clips)) for name, model in models.items())
     for file in files:
         yield from ((Path(file.partition(":")[0]).name, found.name, found) for found in of_file(models, file))
-    if not files:
-        clips = held_out()
-        yield from (("held out", name, judge(model, clips)) for name, model in models.items())
 
 
 def main() -> None:
