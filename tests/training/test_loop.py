@@ -55,6 +55,18 @@ def test_a_killed_run_ends_like_a_straight_one(straight: Path, tmp_path: Path, m
     assert _steps(tmp_path) == _steps(straight) == list(range(6))
 
 
+def test_two_runs_never_write_into_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Learner.step
+
+    def start_another(self: Learner, batch: Any, within: int) -> Any:
+        with pytest.raises(VvaeError, match="another run is under way"):
+            run(recipe(), tmp_path)
+        return step(self, batch, within)
+
+    monkeypatch.setattr(Learner, "step", start_another)
+    assert run(recipe(), tmp_path) is not None
+
+
 def test_a_run_stops_in_time_and_goes_on(straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(recipe(stage=STAGE), tmp_path, minutes=0) is None
     monkeypatch.setattr(Run, "_over", lambda self, until: self.step == 1)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from vvae import checkpoint
@@ -54,13 +56,34 @@ def train(
         SpecError: no such recipe, or a field that cannot be.
         CheckpointError: the checkpoint in `out` is of another recipe, or one cannot be written.
         VideoError: clips that cannot be used.
-        VvaeError: no finite loss for several steps; it names the first layer of which something is not finite.
+        VvaeError: no finite loss for several steps; it names the first layer of which something is not finite. Or
+            another run is under way in `out`.
     """
     recipe = recipe if isinstance(recipe, Recipe) else read(recipe)
     check(recipe, parallel.processes())
-    with parallel.joined() as world:
+    with parallel.joined() as world, _alone(Path(out), world):
         run = Run(recipe, Path(out), world, report if world.first else lambda line: None)
         return run.go(minutes)
+
+
+@contextmanager
+def _alone(out: Path, world: World) -> Iterator[None]:
+    """No other run writes into the folder; however the process ends, the lock goes with it."""
+    if not world.first:
+        yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise VvaeError(
+            f"{out}: another run is under way here; wait for it or end it, or take another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check(recipe: Recipe, processes: int = 1) -> None:
