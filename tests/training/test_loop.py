@@ -55,6 +55,14 @@ def test_a_killed_run_ends_like_a_straight_one(straight: Path, tmp_path: Path, m
     assert _steps(tmp_path) == _steps(straight) == list(range(6))
 
 
+def test_what_is_no_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file/run"):
+        with pytest.raises(VvaeError, match="take another folder"):
+            run(recipe(), out)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_two_runs_never_write_into_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = Learner.step
 

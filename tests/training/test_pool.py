@@ -1,5 +1,6 @@
 """The pool: the same bytes however often it was interrupted; pieces that depend on their generator alone."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +73,16 @@ def test_to_float_undoes_the_storing():
     stored = np.arange(256, dtype=np.uint8)
     back = np.round((pool.to_float(stored).numpy() + 1) * 127.5).astype(np.uint8)
     assert np.array_equal(back, stored)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve room on a disk")
+def test_room_for_all_clips_is_taken_before_the_first(tmp_path, monkeypatch):
+    plain, spec = PoolSpec.clip, PoolSpec(clips=3, frames=5, size=64)
+
+    def clip(self, index):
+        held = (tmp_path / "clips.npy").stat()
+        assert held.st_blocks * 512 >= held.st_size > 3 * 3 * 5 * 64 * 64
+        return plain(self, index)
+
+    monkeypatch.setattr(PoolSpec, "clip", clip)
+    pool.render(tmp_path, spec)

@@ -57,13 +57,19 @@ def train(
         CheckpointError: the checkpoint in `out` is of another recipe, or one cannot be written.
         VideoError: clips that cannot be used.
         VvaeError: no finite loss for several steps; it names the first layer of which something is not finite. Or
-            another run is under way in `out`.
+            `out` cannot be written, or another run is under way there.
     """
     recipe = recipe if isinstance(recipe, Recipe) else read(recipe)
     check(recipe, parallel.processes())
-    with parallel.joined() as world, _alone(Path(out), world):
-        run = Run(recipe, Path(out), world, report if world.first else lambda line: None)
-        return run.go(minutes)
+    try:
+        with parallel.joined() as world, _alone(Path(out), world):
+            run = Run(recipe, Path(out), world, report if world.first else lambda line: None)
+            return run.go(minutes)
+    except OSError as error:
+        told = f"{error.filename or out}: {error.strerror or error}"
+        raise VvaeError(
+            f"{told}; take another folder, or make room in this one and go on with the same call"
+        ) from error
 
 
 @contextmanager

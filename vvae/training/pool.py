@@ -7,6 +7,7 @@ at any time: `render` makes the same bytes again, and goes on where it was stopp
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,7 @@ def render(folder: Path, spec: PoolSpec, report: Told = lambda done, of: None) -
     shape = (spec.clips, 3, spec.frames, spec.size, spec.size)
     mode = "r+" if done else "w+"
     clips = np.lib.format.open_memmap(file, mode=mode, dtype=np.uint8, shape=None if done else shape)
+    _reserve(file)
     for index in range(done, spec.clips):
         clips[index] = spec.clip(index)
         if (index + 1) % SAVE_EVERY == 0 or index + 1 == spec.clips:
@@ -76,6 +78,13 @@ def render(folder: Path, spec: PoolSpec, report: Told = lambda done, of: None) -
             part.replace(note)
             report(index + 1, spec.clips)
     return np.asanyarray(np.load(file, mmap_mode="r"))
+
+
+def _reserve(file: Path) -> None:
+    """Room on the disk for all of a file: where there is none, a write to its map would end the process."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with file.open("r+b") as held:
+            os.posix_fallocate(held.fileno(), 0, file.stat().st_size)
 
 
 def to_float(clips: Clips) -> Tensor:
