@@ -22,13 +22,12 @@ from vvae.evaluation import Protocol, evaluate, floor, of_model
 from vvae.evaluation.results import OfModel, in_a_line
 from vvae.models.small import vvae_small
 from vvae.training import material, pool
-from vvae.training.judge import judge
+from vvae.training.judge import KEPT, judge
 from vvae.training.pool import PoolSpec
 from vvae.training.start import start_from
 
 PROTOCOL = Protocol(crop=8)
 HELD_OUT = 24
-KEPT = {"mean", "lead", "positions", "spread", "systematic"}
 Models = Mapping[str, vvae.VideoAutoencoder]
 
 

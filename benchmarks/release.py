@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 import vvae
-from vvae.training.journal import Curve, Journal, draw_curves, judged
+from vvae.training.journal import Curve, Journal, draw_curves
+from vvae.training.judge import FILE, judged
 from vvae.training.recipe_file import read
 
 NAME = "vvae-small"
@@ -21,7 +22,7 @@ MODELS = Path(vvae.__file__).parent / "models"
 
 def curves(run: Path) -> dict[str, Curve]:
     """All curves of a finished run, those of held-out clips first."""
-    return {**judged(run), **Journal(run, read("vvae_small").steps).curves}
+    return {**judged(run / FILE), **Journal(run, read("vvae_small").steps).curves}
 
 
 def rounded(curve: Curve) -> dict[str, list[float]]:

@@ -16,8 +16,7 @@ from vvae.autoencoder import VideoAutoencoder
 from vvae.evaluation import evaluate, of_model
 from vvae.evaluation.results import OfModel, in_a_line
 from vvae.training import Recipe, loop, train
-from vvae.training.journal import judged
-from vvae.training.judge import judge, keep
+from vvae.training.judge import judge, judged, keep
 from vvae.video import read_clip
 
 
@@ -50,7 +49,7 @@ def test_figures_and_pictures_of_held_out_clips_are_kept(tmp_path: Path) -> None
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [
         f"step_{step:08d}.png" for step in (0, 2, 4)
     ]
-    curve = judged(tmp_path)["held out psnr"]
+    curve = judged(tmp_path / "held_out.jsonl")["held out psnr"]
     assert curve.points == [(row["step"], row["mean"]["psnr"]) for row in rows(tmp_path)]
     last = rows(tmp_path)[-1]
     (line,) = (line for line in told if line.startswith("step 4: held out "))

@@ -85,15 +85,6 @@ def _row(line: str) -> dict[str, Any] | None:
     return row
 
 
-def judged(folder: Path) -> dict[str, Curve]:
-    """What `held_out.jsonl` of a run says, over its steps; nothing where it is not there."""
-    file, curves = folder / "held_out.jsonl", dict[str, Curve]()
-    for row in map(json.loads, file.read_text().splitlines() if file.exists() else []):
-        for name, value in row["mean"].items():
-            curves.setdefault(f"held out {name}", Curve()).add(row["step"], value)
-    return curves
-
-
 def draw_curves(curves: Mapping[str, Curve], file: Path) -> None:
     """The first curves of a run, one above the other, over the step."""
     from matplotlib.figure import Figure

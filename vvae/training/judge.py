@@ -14,6 +14,7 @@ from vvae.evaluation.meter import Meter
 from vvae.evaluation.results import OfModel, of_clip, of_model
 from vvae.evaluation.run import Clock
 from vvae.tiling import usual_plan
+from vvae.training.journal import Curve
 from vvae.video.metrics import psnr
 from vvae.video.reconstruct import paired
 from vvae.video.whole import whole_file
@@ -21,6 +22,9 @@ from vvae.video.whole import whole_file
 MEASURES = {"psnr": psnr}
 """What is taken of each frame: SSIM would take nearly as long as a small model."""
 KEPT = {"mean", "lead", "positions", "spread", "systematic"}
+"""Of the figures, what is written down."""
+FILE = "held_out.jsonl"
+"""Where, in the folder of a run."""
 
 
 @torch.inference_mode()
@@ -44,3 +48,12 @@ def keep(figures: OfModel, step: int, file: Path) -> None:
     lines.append(json.dumps({"step": step, **figures.model_dump(include=KEPT)}))
     with whole_file(file) as fresh:
         fresh.write_text("".join(f"{line}\n" for line in lines))
+
+
+def judged(file: Path) -> dict[str, Curve]:
+    """The means that `keep` put into a file, over the steps; nothing where it is not there."""
+    curves: dict[str, Curve] = {}
+    for row in map(json.loads, file.read_text().splitlines() if file.exists() else []):
+        for name, value in row["mean"].items():
+            curves.setdefault(f"held out {name}", Curve()).add(row["step"], value)
+    return curves

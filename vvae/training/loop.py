@@ -21,7 +21,7 @@ from vvae.evaluation.results import in_a_line
 from vvae.scaling import ClipNorm
 from vvae.training import handover, journal, order, parallel, snapshots
 from vvae.training.batches import Batches, loaded
-from vvae.training.judge import judge, keep
+from vvae.training.judge import FILE, judge, judged, keep
 from vvae.training.learner import Learner, Told, whole
 from vvae.training.parallel import World
 from vvae.training.recipe import Recipe
@@ -308,7 +308,7 @@ class Run:
         self._draw(self.log)
 
     def _draw(self, log: journal.Journal) -> None:
-        journal.draw_curves({**journal.judged(self.out), **log.curves}, self.out / "curves.png")
+        journal.draw_curves({**judged(self.out / FILE), **log.curves}, self.out / "curves.png")
 
     def _judge(self) -> None:
         """Held-out clips by the averaged weights: figures, and a picture of the first."""
@@ -321,7 +321,7 @@ class Run:
             figures = judge(model, self.held_out)
         except VideoError as error:  # a model that gives no numbers: whether the run stops, its guard decides
             return self.report(f"step {self.step}: held out not judged: {error}")
-        keep(figures, self.step, self.out / "held_out.jsonl")
+        keep(figures, self.step, self.out / FILE)
         self.report(f"step {self.step}: held out {in_a_line(figures)}")
         (self.out / "pictures").mkdir(exist_ok=True)
         first = self.held_out[0].to(self.world.device)
